@@ -1,0 +1,35 @@
+"""Entry: an accepted message in the form in which it is stored and published."""
+
+from __future__ import annotations
+
+import attrs
+
+#: What the method frame, the frame headers and the ledger's own row take, in bytes, beside properties and body.
+OVERHEAD = 256
+
+
+@attrs.define(eq=False, kw_only=True)
+class Entry:
+    """One accepted message, encoded once when it was submitted.
+
+    ``properties`` are the property flags and values of an AMQP content header, ready for the wire, with
+    ``message_id`` and ``delivery_mode`` filled in; to the spool they are opaque. Not frozen, because the spool
+    numbers it (``seq``, the order of acceptance; 0 until stored) and counts its ``attempts``: these two belong to
+    the spool alone. Identity is equality: an entry is one place in the spool.
+    """
+
+    id: str
+    exchange: str
+    routing_key: str
+    message_id: str
+    mandatory: bool
+    properties: bytes
+    body: bytes
+    accepted_at: float = 0.0
+    seq: int = 0
+    attempts: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes counted against windows and limits."""
+        return OVERHEAD + len(self.exchange) + len(self.routing_key) + len(self.properties) + len(self.body)

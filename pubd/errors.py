@@ -1,0 +1,90 @@
+"""The PubdError tree: errors are nouns, split by whose fault it is.
+
+Each docstring says what the operator or the application can do about it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pubd.outcome import Reason
+
+
+class PubdError(Exception):
+    """Base of everything that pubd raises on purpose."""
+
+
+class InvalidMessage(PubdError, ValueError):
+    """The message breaks a rule of AMQP or RabbitMQ: change the named field and submit again.
+
+    ``field`` is the attribute of :class:`pubd.Message`; nested header fields are written as ``headers['a']['b'][0]``.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class InvalidOption(PubdError, ValueError):
+    """An option, URL or declaration cannot be used as given: the sentence names the part and the fix."""
+
+
+class SpoolError(PubdError):
+    """The spool could not store what it was given; nothing of it was accepted."""
+
+
+class SpoolFull(SpoolError):
+    """A limit of the spool is reached: wait until messages have been confirmed, or raise the named limit.
+
+    ``limit`` is the name of the limit (``max_bytes``, ...).
+    """
+
+    def __init__(self, limit: str, detail: str) -> None:
+        super().__init__(f"the spool is full ({limit}): {detail}")
+        self.limit = limit
+
+
+class PublisherStopped(PubdError):
+    """The publisher stopped before the message was settled; what became of it is not known to the caller.
+
+    With a durable spool the message is published after the next start; with ``memory:`` submit it again.
+    """
+
+
+class MessageParked(PubdError):
+    """The message waits for a person; ``reason`` says why, in RabbitMQ's words where it gave any."""
+
+    def __init__(self, id: str, message_id: str, reason: Reason) -> None:
+        super().__init__(f"message {message_id} is parked: {reason}")
+        self.id = id
+        self.message_id = message_id
+        self.reason = reason
+
+
+class MessageExpired(PubdError):
+    """The message's own time to live passed before it could be published."""
+
+    def __init__(self, id: str, message_id: str) -> None:
+        super().__init__(f"message {message_id} expired before it could be published")
+        self.id = id
+        self.message_id = message_id
+
+
+class MessageDiscarded(PubdError):
+    """An operator, or the policy ``on_return = "drop"``, dropped the message; ``reason`` says why, if it is known."""
+
+    def __init__(self, id: str, message_id: str, reason: Reason | None) -> None:
+        super().__init__(f"message {message_id} was discarded" + (f": {reason}" if reason else ""))
+        self.id = id
+        self.message_id = message_id
+        self.reason = reason
+
+
+class LinkLost(PubdError):
+    """The connection or channel is gone; ``reason`` is the peer's own. pubd reconnects by itself."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason

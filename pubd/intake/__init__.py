@@ -1,0 +1,1 @@
+"""Ways in. An intake knows nothing but ``Publisher.submit``."""

@@ -1,0 +1,97 @@
+"""The intake of pika's example: a message every interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from pubd.errors import PubdError, PublisherStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pubd.message import Message
+    from pubd.receipt import Receipt
+
+
+class Submit(Protocol):
+    """``Publisher.submit``."""
+
+    def __call__(self, message: Message) -> Deferred[Receipt]:
+        """Store the message; fires with its receipt."""
+
+
+class TimerIntake(Service):
+    """Submits ``make()`` every ``interval`` seconds; with ``count``, until so many were confirmed.
+
+    ``finished`` is called once when ``count`` messages were confirmed. Messages that were parked do not count: others
+    are made in their place, so at any time at most as many are on their way as are still missing.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: Any,
+        submit: Submit,
+        make: Callable[[], Message],
+        interval: float,
+        count: int | None = None,
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._submit = submit
+        self._make = make
+        self._interval = interval
+        self._missing = count
+        self._on_way = 0
+        self._finished = finished
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        """The first message goes at once."""
+        super().startService()
+        self._loop.start(self._interval).addErrback(
+            lambda failure: self.log.failure("the timer stopped; no more messages are made", failure)
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """No more messages; those on their way are the publisher's."""
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        return succeed(None)
+
+    def _tick(self) -> None:
+        if self._missing is not None and self._on_way >= self._missing:
+            return
+        self._on_way += 1
+        Deferred.fromCoroutine(self._one()).addErrback(
+            lambda failure: self.log.failure("a message of the timer was lost sight of", failure)
+        )
+
+    async def _one(self) -> None:
+        try:
+            receipt = await self._submit(self._make())
+            await receipt.settled()
+        except PublisherStopped:
+            return
+        except PubdError as error:
+            self.log.warn("{error}", error=str(error))
+        else:
+            self._confirmed()
+        finally:
+            self._on_way -= 1
+
+    def _confirmed(self) -> None:
+        if self._missing is None:
+            return
+        self._missing -= 1
+        if self._missing == 0:
+            self._loop.stop()
+            self._finished()

@@ -1,0 +1,128 @@
+"""The pending-delivery ledger of one confirm-mode channel: delivery tag -> delivery, until ack, nack or loss.
+
+Pure: no I/O and no clock of its own. Tags of a channel in confirm mode are consecutive from 1, so deliveries are kept
+in the order of their tags and ``multiple`` takes them from the front: O(1) amortised, whatever the window.
+
+RabbitMQ sends ``basic.return`` before the ``basic.ack`` of the same message, but gives no tag with it; the return is
+matched by ``message_id``, so the lane never has two deliveries with one ``message_id`` in flight
+(https://www.rabbitmq.com/docs/confirms#when-publishes-are-confirmed).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import attrs
+
+from pubd.outcome import Outcome
+
+if TYPE_CHECKING:
+    from pubd.entry import Entry
+    from pubd.outcome import Reason
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """One attempt to publish one message on one channel; ``outcome`` is None while it is pending.
+
+    ``sent_at`` is in the seconds of the lane's clock.
+    """
+
+    entry: Entry
+    tag: int
+    sent_at: float
+    size: int
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+
+
+class Ledger:
+    """What is in flight on one channel. A new channel starts a new ledger, as its tags start at 1 again."""
+
+    def __init__(self) -> None:
+        self._pending: OrderedDict[int, Delivery] = OrderedDict()
+        self._by_message_id: dict[str, Delivery] = {}
+        self._last_tag = 0
+        self.bytes = 0
+        self.unknown = 0
+        """Answers for tags that are not pending: a breach of protocol by the peer, worth a log line."""
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __contains__(self, message_id: str) -> bool:
+        return message_id in self._by_message_id
+
+    @property
+    def oldest(self) -> Delivery | None:
+        """The pending delivery that was sent first."""
+        return next(iter(self._pending.values()), None)
+
+    def add(self, entry: Entry, now: float) -> Delivery:
+        """Note that ``entry`` is the next publish on the channel. Its ``message_id`` must not be in flight."""
+        message_id = entry.message_id
+        if message_id in self._by_message_id:
+            raise ValueError(f"message_id {message_id!r} is in flight on this channel already")
+        self._last_tag = tag = self._last_tag + 1
+        size = entry.size
+        delivery = Delivery(entry, tag, now, size)
+        self._pending[tag] = delivery
+        self._by_message_id[message_id] = delivery
+        self.bytes += size
+        return delivery
+
+    def returned(self, message_id: str, reason: Reason) -> bool:
+        """Mark a delivery as returned: its coming ack means "unroutable". False if no such delivery is pending."""
+        delivery = self._by_message_id.get(message_id)
+        if delivery is None:
+            self.unknown += 1
+            return False
+        delivery.outcome = Outcome.RETURNED
+        delivery.reason = reason
+        return True
+
+    def ack(self, tag: int, multiple: bool) -> list[Delivery]:
+        """Deliveries that this ``basic.ack`` settles, in order of their tags: confirmed or returned."""
+        return self._answer(tag, multiple, Outcome.CONFIRMED)
+
+    def nack(self, tag: int, multiple: bool) -> list[Delivery]:
+        """Deliveries that this ``basic.nack`` settles, in order of their tags: nacked or returned."""
+        return self._answer(tag, multiple, Outcome.NACKED)
+
+    def lose(self, reason: Reason) -> list[Delivery]:
+        """The channel is gone: everything pending, in order, as lost; what had been returned stays returned."""
+        lost = list(self._pending.values())
+        self._pending.clear()
+        self._by_message_id.clear()
+        self.bytes = 0
+        for delivery in lost:
+            if delivery.outcome is None:
+                delivery.outcome = Outcome.LOST
+                delivery.reason = reason
+        return lost
+
+    def _answer(self, tag: int, multiple: bool, outcome: Outcome) -> list[Delivery]:
+        pending = self._pending
+        answered: list[Delivery] = []
+        if not multiple:
+            delivery = pending.pop(tag, None)
+            if delivery is not None:
+                answered.append(delivery)
+        elif tag == 0:
+            # AMQP 0-9-1, basic.ack: "if the multiple field is 1, and the delivery tag is zero, this indicates
+            # acknowledgement of all outstanding messages".
+            answered.extend(pending.values())
+            pending.clear()
+        else:
+            while pending and next(iter(pending)) <= tag:
+                answered.append(pending.popitem(last=False)[1])
+        if not answered:
+            self.unknown += 1
+        by_message_id = self._by_message_id
+        for delivery in answered:
+            del by_message_id[delivery.entry.message_id]
+            self.bytes -= delivery.size
+            if delivery.outcome is None:
+                delivery.outcome = outcome
+        return answered

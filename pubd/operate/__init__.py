@@ -1,0 +1,1 @@
+"""What an operator sees: accounts in the log (metrics, health and pages later)."""

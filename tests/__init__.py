@@ -1,0 +1,1 @@
+"""Tests of pubd, and what they stand on: private RabbitMQ nodes, certificates, strictness."""
