@@ -22,7 +22,15 @@ graphviz_output_format = "svg"
 default_role = "code"
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "description"
 
 # Builds do not ask the network, so names of other projects have nothing to point to.
-nitpick_ignore_regex = [(r"py:.*", r"(attrs?|collections|enum|pika|twisted|typing|zope)\..*")]
+nitpick_ignore_regex = [(r"py:.*", r"(attrs?|collections|enum|pika|random|twisted|typing|zope)\..*")]
+nitpick_ignore = [
+    # Imported where only the type checker looks, so autodoc has them by their bare names.
+    *(("py:class", name) for name in ("Deferred", "LaneState", "LinkState", "Spool", "datetime")),
+    # Names in signatures of what applications do not call or make: seams between the rooms, and aliases of types.
+    *(("py:class", name) for name in ("BrokerSide", "Declaration", "FieldValue", "Supply")),
+    ("py:class", "pubd.spool.base.Spool"),
+]

@@ -28,8 +28,19 @@ class Entry:
     accepted_at: float = 0.0
     seq: int = 0
     attempts: int = 0
+    due: float | None = None
+    """Not to be published before (epoch seconds)."""
+    expires_at: float | None = None
+    """Not to be published after (epoch seconds): then it is settled as expired."""
+    ordering_key: str | None = None
+    """Published only when every earlier message of the same exchange and key is settled."""
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+    """Digest of the content, to tell the same submission from another one with the same idempotency key."""
 
-    @property
-    def size(self) -> int:
-        """Bytes counted against windows and limits."""
+    size: int = attrs.field(init=False)
+    """Bytes counted against windows and limits."""
+
+    @size.default
+    def _size(self) -> int:
         return OVERHEAD + len(self.exchange) + len(self.routing_key) + len(self.properties) + len(self.body)

@@ -46,6 +46,26 @@ class SpoolFull(SpoolError):
         self.limit = limit
 
 
+class SpoolInUse(SpoolError):
+    """Another process has the spool: stop that one, or use another spool."""
+
+    def __init__(self, path: object, pid: str) -> None:
+        super().__init__(f"the spool {path} is in use by process {pid}: stop that one, or use another spool")
+        self.pid = pid
+
+
+class SpoolFailed(SpoolError):
+    """The spool's storage failed or is damaged; what to do stands in the message. The spool takes nothing more."""
+
+
+class IdempotencyConflict(PubdError):
+    """The idempotency key was used for another message within ``retain``: use a new key for new content."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency_key {key!r} belongs to another message already; use a new key for new content")
+        self.key = key
+
+
 class PublisherStopped(PubdError):
     """The publisher stopped before the message was settled; what became of it is not known to the caller.
 

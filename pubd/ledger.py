@@ -1,7 +1,7 @@
 """The pending-delivery ledger of one confirm-mode channel: delivery tag -> delivery, until ack, nack or loss.
 
 Pure: no I/O and no clock of its own. Tags of a channel in confirm mode are consecutive from 1, so deliveries are kept
-in the order of their tags and ``multiple`` takes them from the front: O(1) amortised, whatever the window.
+in the order of their tags and ``multiple`` takes them from the oldest on: O(1) amortised, whatever the window.
 
 RabbitMQ sends ``basic.return`` before the ``basic.ack`` of the same message, but gives no tag with it; the return is
 matched by ``message_id``, so the lane never has two deliveries with one ``message_id`` in flight
@@ -10,7 +10,6 @@ matched by ``message_id``, so the lane never has two deliveries with one ``messa
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,7 +18,7 @@ from pubd.outcome import Outcome
 
 if TYPE_CHECKING:
     from pubd.entry import Entry
-    from pubd.outcome import Reason
+    from pubd.outcome import Reason, Via
 
 
 @attrs.define(eq=False)
@@ -35,14 +34,17 @@ class Delivery:
     size: int
     outcome: Outcome | None = None
     reason: Reason | None = None
+    via: Via | None = None
 
 
 class Ledger:
     """What is in flight on one channel. A new channel starts a new ledger, as its tags start at 1 again."""
 
     def __init__(self) -> None:
-        self._pending: OrderedDict[int, Delivery] = OrderedDict()
+        self._pending: dict[int, Delivery] = {}
         self._by_message_id: dict[str, Delivery] = {}
+        self._oldest_tag = 1
+        """Of the oldest pending delivery, or of the next one to be added."""
         self._last_tag = 0
         self.bytes = 0
         self.unknown = 0
@@ -57,7 +59,7 @@ class Ledger:
     @property
     def oldest(self) -> Delivery | None:
         """The pending delivery that was sent first."""
-        return next(iter(self._pending.values()), None)
+        return self._pending.get(self._oldest_tag)
 
     def add(self, entry: Entry, now: float) -> Delivery:
         """Note that ``entry`` is the next publish on the channel. Its ``message_id`` must not be in flight."""
@@ -94,6 +96,7 @@ class Ledger:
         """The channel is gone: everything pending, in order, as lost; what had been returned stays returned."""
         lost = list(self._pending.values())
         self._pending.clear()
+        self._oldest_tag = self._last_tag + 1
         self._by_message_id.clear()
         self.bytes = 0
         for delivery in lost:
@@ -104,21 +107,20 @@ class Ledger:
 
     def _answer(self, tag: int, multiple: bool, outcome: Outcome) -> list[Delivery]:
         pending = self._pending
-        answered: list[Delivery] = []
-        if not multiple:
-            delivery = pending.pop(tag, None)
-            if delivery is not None:
-                answered.append(delivery)
-        elif tag == 0:
+        oldest, last = self._oldest_tag, self._last_tag
+        if multiple:
             # AMQP 0-9-1, basic.ack: "if the multiple field is 1, and the delivery tag is zero, this indicates
             # acknowledgement of all outstanding messages".
-            answered.extend(pending.values())
-            pending.clear()
+            end = (min(tag, last) if tag else last) + 1
+            answered = [pending.pop(each) for each in range(oldest, end) if each in pending]
+            oldest = max(oldest, end)
         else:
-            while pending and next(iter(pending)) <= tag:
-                answered.append(pending.popitem(last=False)[1])
+            answered = [pending.pop(tag)] if tag in pending else []
         if not answered:
             self.unknown += 1
+        while oldest not in pending and oldest <= last:
+            oldest += 1
+        self._oldest_tag = oldest
         by_message_id = self._by_message_id
         for delivery in answered:
             del by_message_id[delivery.entry.message_id]

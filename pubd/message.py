@@ -38,6 +38,9 @@ HEADER_FRAME_OVERHEAD = 20
 #: Longest ``expiration`` in milliseconds, ten years: ``rabbit_misc:check_expiry`` refuses more.
 MAX_EXPIRATION = 315_360_000_000
 
+#: Times of pubd's own are below this, in seconds: what any clock of Python's can show.
+MAX_SECONDS = 2.0**36
+
 # Properties without headers are never larger: flags, ten short strings, delivery mode, priority, timestamp.
 _MAX_PLAIN = 2 + 10 * (1 + MAX_SHORT_STRING) + 1 + 1 + 8
 # The message_id that pubd gives: a UUID's 36 characters.
@@ -55,8 +58,12 @@ _OPTIONAL_STRINGS = (
     "user_id",
     "app_id",
     "cluster_id",
+    "idempotency_key",
+    "ordering_key",
 )
 _optional_strings = attrgetter(*_OPTIONAL_STRINGS)
+#: How many of them are AMQP's; the others stay with pubd.
+_PROPERTIES = len(_OPTIONAL_STRINGS) - 2
 _set = object.__setattr__
 
 
@@ -70,6 +77,14 @@ def _seconds(timestamp: int | datetime | None) -> int | None:
     if timestamp is None:
         return None
     return moment(timestamp, "timestamp") if isinstance(timestamp, datetime) else exact_int(timestamp, "timestamp")
+
+
+def _epoch(moment_: float | datetime | None) -> float | None:
+    """A moment as seconds since 1970, fractions kept."""
+    if isinstance(moment_, datetime):
+        moment(moment_, "not_before")
+        return moment_.timestamp()
+    return moment_
 
 
 def _mode(delivery_mode: int | enum.Enum | None) -> int | None:
@@ -86,7 +101,13 @@ class Message:
     ``body`` takes any bytes-like object and keeps a copy of a mutable one; ``timestamp`` is in seconds since 1970 or
     an aware datetime; ``expiration`` is RabbitMQ's per-message TTL in milliseconds, as digits; ``mandatory`` None
     leaves the choice to the publisher, as do ``delivery_mode`` and ``message_id``. Headers are copied and read-only
-    all the way down. Raises :class:`pubd.errors.InvalidMessage`.
+    all the way down.
+
+    For pubd itself, not for RabbitMQ: submitting the same ``idempotency_key`` again gives the same receipt; messages of
+    one exchange with the same ``ordering_key`` are published one after another, each when the former is settled;
+    ``delay`` (seconds from acceptance) or ``not_before`` (epoch seconds or an aware datetime) hold a message back;
+    ``ttl`` (seconds from acceptance) is how long it may wait to be published. Raises
+    :class:`pubd.errors.InvalidMessage`.
     """
 
     exchange: str
@@ -107,6 +128,11 @@ class Message:
     app_id: str | None = None
     cluster_id: str | None = None
     mandatory: bool | None = None
+    idempotency_key: str | None = None
+    ordering_key: str | None = None
+    delay: float | None = None
+    not_before: float | None = attrs.field(default=None, converter=_epoch)
+    ttl: float | None = None
 
     def __attrs_post_init__(self) -> None:
         # Every submission comes through here: the tests below pass a usual message without a call of our own.
@@ -134,6 +160,8 @@ class Message:
             _check_expiration(self.expiration)
         if self.mandatory is not None and self.mandatory is not True and self.mandatory is not False:
             raise InvalidMessage("mandatory", f"must be True, False or None, not {kind(self.mandatory)}")
+        if self.delay is not None or self.not_before is not None or self.ttl is not None:
+            _check_times(self)
         if self.headers is not None:
             headers, size = frozen_headers(self.headers)
             _set(self, "headers", headers)
@@ -172,6 +200,22 @@ def _check_optional_strings(message: Message) -> None:
             _set(message, name, short_string(value, name))
 
 
+def _check_times(message: Message) -> None:
+    for name in ("delay", "not_before", "ttl"):
+        seconds = getattr(message, name)
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < MAX_SECONDS:
+            raise InvalidMessage(name, "must be a number of seconds, 0 or more")
+        _set(message, name, float(seconds))
+    if message.delay is not None and message.not_before is not None:
+        raise InvalidMessage("not_before", "is given together with delay; give one of them")
+    if message.ttl == 0:
+        raise InvalidMessage("ttl", "must be more than 0 seconds")
+    if message.ttl is not None and message.delay is not None and message.delay >= message.ttl:
+        raise InvalidMessage("ttl", "is not longer than delay, so that the message would never be published; raise it")
+
+
 def _check_expiration(expiration: str) -> None:
     """Digits only: RabbitMQ takes a sign, too, but then -1 is an error only the broker tells. Leading zeros pass."""
     if not (expiration.isascii() and expiration.isdigit()):
@@ -190,7 +234,7 @@ def _check_header_frame(message: Message, headers_size: int, frame_max: int) -> 
     if headers_size + _MAX_PLAIN <= limit:
         return
     size = 2 + headers_size + 1  # flags, headers, delivery mode: always set by the time of publishing
-    size += sum(1 + len(text.encode()) for text in _optional_strings(message) if text is not None)
+    size += sum(1 + len(text.encode()) for text in _optional_strings(message)[:_PROPERTIES] if text is not None)
     if message.message_id is None:
         size += 1 + _STAMPED_ID
     size += (message.priority is not None) + 8 * (message.timestamp is not None)

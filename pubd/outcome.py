@@ -15,10 +15,14 @@ class Cause(enum.Enum):
     """Why a message is parked, or a lane or the link refused; the value is what an operator reads."""
 
     RETURNED = "returned"
+    NACKED = "nacked"
     POISON = "poison"
     ATTEMPTS = "attempts used up"
     LIFETIME = "lifetime passed"
     REFUSED = "refused"
+    CORRUPT = "damaged in the spool"
+    DISCARDED = "discarded by an operator"
+    TTL = "time to live passed"
     LOST = "lost"
 
 
@@ -37,6 +41,14 @@ class Reason:
     def __str__(self) -> str:
         code = f"{self.code} " if self.code is not None else ""
         return f"{self.cause.value}: {code}{self.text}"
+
+
+@attrs.frozen
+class Via:
+    """Where a delivery went: the broker node as it names itself, and the channel's number on that connection."""
+
+    node: str
+    channel: int
 
 
 class Outcome(enum.Enum):
@@ -74,3 +86,7 @@ class Settlement:
     attempts: int
     reason: Reason | None = None
     due: float | None = None
+    outcome: Outcome | None = None
+    """Of the delivery that led to it; None where there was none (expired, discarded by an operator)."""
+    via: Via | None = None
+    tag: int | None = None

@@ -2,7 +2,8 @@
 
 A channel error names no message: everything in flight is suspect. The lane replays the suspects one at a time; the one
 that was alone in flight when the channel closed again is the culprit. A connection error may have been another lane's
-message, so it takes more than one of them (``strikes``) to convict.
+message, so it takes more than one of them (``strikes``) to convict, and over all lanes only one suspect of such an
+error is in flight at a time.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ class Suspects:
     def __init__(self) -> None:
         self._strikes: dict[str, int] = {}
 
+        self.of_connection = False
+        """Whether a suspect may cost the whole connection."""
+
     def __len__(self) -> int:
         return len(self._strikes)
 
     def accuse(self, lost: Sequence[Delivery], reason: Reason, strikes: int) -> Delivery | None:
         """One of ``lost`` made RabbitMQ close; the culprit, now with its outcome POISON, if it is known."""
+        self.of_connection |= strikes > CHANNEL_STRIKES and bool(lost)
         if len(lost) != 1:
             for delivery in lost:
                 self._strikes.setdefault(delivery.entry.id, 0)
@@ -54,6 +59,7 @@ class Suspects:
             self._strikes[alone.entry.id] = count
             return None
         self._strikes.pop(alone.entry.id, None)
+        self.of_connection &= bool(self._strikes)
         alone.outcome = Outcome.POISON
         alone.reason = Reason(cause=Cause.POISON, code=reason.code, text=reason.text)
         return alone
@@ -64,4 +70,5 @@ class Suspects:
             return False
         for entry in entries:
             self._strikes.pop(entry.id, None)
+        self.of_connection &= bool(self._strikes)
         return not self._strikes

@@ -11,7 +11,6 @@ import random as random_module
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakValueDictionary
 
 import attrs
 import uuid_utils
@@ -27,8 +26,10 @@ from pubd.amqp.url import BrokerUrl
 from pubd.entry import Entry
 from pubd.errors import PubdError, PublisherStopped, SpoolError
 from pubd.outcome import Outcome, State
-from pubd.receipt import Receipt
-from pubd.settle import Policy, settlement
+from pubd.parked import ParkedLog
+from pubd.policy import Policy
+from pubd.receipt import Receipts
+from pubd.settle import settlement
 from pubd.spool.url import spool_from_url
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pubd.ledger import Delivery
     from pubd.message import Message
     from pubd.outcome import Settlement
+    from pubd.receipt import Receipt
     from pubd.spool.base import Books, Spool
 
 PERSISTENT, TRANSIENT = 2, 1
@@ -107,13 +109,15 @@ class Publisher(Service):
         self._random = random
         self._new_id = new_id
         self._broker = connect(self)
-        self._receipts: WeakValueDictionary[str, Receipt] = WeakValueDictionary()
+        self._receipts = Receipts()
+        self._parked_log = ParkedLog(reactor)
         self._due: dict[str, IDelayedCall] = {}
         self._counts = dict.fromkeys(Outcome, 0)
         self._under_way = 0
         """Commits of submissions and settlements that have not come back."""
         self._open: Deferred[None] | None = None
         self._stopping = False
+        self._closed = False
         self._quiet: Deferred[None] | None = None
         self._left: Callable[[], int] = int
         """Waited for by stopService: fires when there is nothing left to drain."""
@@ -170,10 +174,13 @@ class Publisher(Service):
         Errback: :class:`pubd.errors.SpoolFull`, another :class:`~pubd.errors.SpoolError`, or
         :class:`~pubd.errors.PublisherStopped`; then nothing was accepted.
         """
-        return self.submit_many([message]).addCallback(_only)
+        return self._hand_in([message], single=True)
 
     def submit_many(self, messages: Iterable[Message]) -> Deferred[list[Receipt]]:
         """Hand in several messages, all of them or none; one commit. Receipts come in the same order."""
+        return self._hand_in(messages, single=False)
+
+    def _hand_in(self, messages: Iterable[Message], *, single: bool) -> Deferred[Any]:
         if self._open is None or self._stopping:
             why = "is stopping" if self._stopping else "was not started: add it to your application or startService()"
             return fail(PublisherStopped(f"the publisher {why}; nothing was accepted"))
@@ -182,9 +189,10 @@ class Publisher(Service):
         except PubdError as error:
             return fail(error)
         self._under_way += 1
-        stored = self._spool.append(entries)
-        stored.addBoth(self._commit_over)
-        return stored.addCallback(lambda _: self._accepted(entries))
+        # One callback, not a chain of small ones: each step of a Deferred costs as much as encoding a message.
+        return self._spool.append(entries).addCallbacks(
+            self._accepted, self._commit_over, callbackArgs=(entries, single)
+        )
 
     def account(self) -> Account:
         """The books and the deliveries so far."""
@@ -209,7 +217,7 @@ class Publisher(Service):
     def startService(self) -> None:
         """Open the spool, connect, and publish what waits."""
         super().startService()
-        self._stopping = False
+        self._stopping = self._closed = False
         self._open = Deferred.fromCoroutine(self._start())
 
     def stopService(self) -> Deferred[None]:
@@ -230,6 +238,8 @@ class Publisher(Service):
         except SpoolError as error:
             self.log.critical("the spool cannot be opened: {error}", error=str(error))
             return
+        if self._stopping:
+            return
         self._broker.start()
         self._broker.wake(backlog)
         for exchange in backlog:
@@ -238,30 +248,34 @@ class Publisher(Service):
     async def _stop(self) -> None:
         opened = self._open
         assert opened is not None
+        await opened
+        until = self._reactor.seconds() + self._options.drain_timeout
         if not self._spool.durable:
             # What is accepted but not published would be gone with the process.
-            await self._drained(lambda: self._spool.books().held - self._spool.books().parked)
+            await self._drained(lambda: self._spool.books().held - self._spool.books().parked, until)
         self._broker.drain()
-        await self._drained(lambda: self._broker.in_flight)
+        await self._drained(lambda: self._broker.in_flight, until)
         await self._broker.stop()
-        for call in self._due.values():
-            call.cancel()
-        self._due.clear()
-        await self._drained(lambda: 0)
+        await self._drained(lambda: 0, until)
         books = self._spool.books()
         await self._spool.close()
         self._open = None
-        for receipt in list(self._receipts.values()):
+        self._closed = True
+        for call in self._due.values():
+            call.cancel()
+        self._due.clear()
+        self._parked_log.stop()
+        for receipt in self._receipts:
             receipt.stop()
         self._report(books)
 
-    async def _drained(self, left: Callable[[], int]) -> None:
-        """Wait until ``left()`` and the commits under way are 0, or ``drain_timeout`` has passed."""
+    async def _drained(self, left: Callable[[], int], until: float) -> None:
+        """Wait for ``left()`` and the commits under way to become 0, but not beyond ``until`` (reactor seconds)."""
         remaining = left() + self._under_way
-        timeout = self._options.drain_timeout
+        timeout = max(0.0, until - self._reactor.seconds())
         if not remaining:
             return
-        self.log.info("stopping: waiting up to {timeout:g} s for {count} messages", timeout=timeout, count=remaining)
+        self.log.info("stopping: waiting up to {timeout:.0f} s for {count} messages", timeout=timeout, count=remaining)
         quiet: Deferred[None] = Deferred()
         deadline = self._reactor.callLater(timeout, quiet.callback, None)
         self._quiet, self._left = quiet, left
@@ -353,30 +367,24 @@ class Publisher(Service):
             )
         return entries
 
-    def _accepted(self, entries: Sequence[Entry]) -> list[Receipt]:
-        receipts = []
-        for entry in entries:
-            receipt = self._receipts[entry.id] = Receipt(entry.id, entry.message_id)
-            receipts.append(receipt)
+    def _accepted(self, _: None, entries: Sequence[Entry], single: bool) -> list[Receipt] | Receipt:
+        self._commit_over(None)
+        add = self._receipts.add
+        receipts = [add(entry.id, entry.message_id) for entry in entries]
         self._broker.wake({entry.exchange for entry in entries})
-        return receipts
+        return receipts[0] if single else receipts
 
     def _settled(self, confirmed: Sequence[Entry], others: Sequence[Settlement]) -> None:
         receipts = self._receipts
         if receipts:
             for entry in confirmed:
-                receipt = receipts.pop(entry.id, None)
+                receipt = receipts.pop(entry.id)
                 if receipt is not None:
                     receipt.settle(State.CONFIRMED, entry.attempts)
         for change in others:
             entry = change.entry
             if change.state is State.PARKED:
-                self.log.warn(
-                    "message {message_id} for {exchange!r} is parked: {reason}",
-                    message_id=entry.message_id,
-                    exchange=entry.exchange,
-                    reason=change.reason,
-                )
+                self._parked_log.note(change)
             elif change.due is not None:
                 self._wake_at(entry.exchange, change.due)
             receipt = receipts.get(entry.id)
@@ -392,6 +400,8 @@ class Publisher(Service):
 
     def _wake_at(self, exchange: str, due: float) -> None:
         """Wake the lane at ``due``, unless it is to be woken before."""
+        if self._closed:
+            return
         delay, call = max(0.0, due - self._wall()), self._due.get(exchange)
         if call is None:
             self._due[exchange] = self._reactor.callLater(delay, self._wake_due, exchange)
@@ -406,9 +416,5 @@ class Publisher(Service):
     def _wake_when_due(self, exchange: str) -> None:
         """Wake the lane again for the deferred message after those that are due now."""
         next_due = self._spool.due(exchange, self._wall())
-        next_due.addCallback(lambda due: None if due is None or self._stopping else self._wake_at(exchange, due))
+        next_due.addCallback(lambda due: None if due is None else self._wake_at(exchange, due))
         next_due.addErrback(lambda failure: self.log.failure("the spool could not say what is due", failure))
-
-
-def _only(receipts: list[Receipt]) -> Receipt:
-    return receipts[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -11,6 +12,8 @@ from pubd.errors import MessageDiscarded, MessageExpired, MessageParked, Publish
 from pubd.outcome import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pubd.errors import PubdError
     from pubd.outcome import Reason
 
@@ -24,16 +27,31 @@ class Confirmed:
     attempts: int
 
 
+class _Waiter(Deferred[Confirmed]):
+    """The Deferred of one call of ``settled``; cancelled, it leaves the receipt."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__()
+        self._receipt = receipt
+
+    def cancel(self) -> None:
+        self._receipt.leave(self)
+        super().cancel()
+
+
 class Receipt:
     """The message is stored. ``id`` is pubd's, ``message_id`` the AMQP property that every delivery of it carries."""
 
-    __slots__ = ("__weakref__", "_answer", "_waiters", "id", "message_id")
+    # There is one for each message: a single waiter is kept as it is, a list is made only for several.
+    __slots__ = ("__weakref__", "_answer", "_receipts", "_waiters", "id", "message_id")
 
-    def __init__(self, id: str, message_id: str) -> None:
+    def __init__(self, id: str, message_id: str, receipts: Receipts | None = None) -> None:
         self.id = id
         self.message_id = message_id
-        self._answer: Confirmed | PubdError | None = None
-        self._waiters: list[Deferred[Confirmed]] = []
+        self._receipts = receipts
+        self._answer: Confirmed | PubdError | int | None = None
+        """The attempts of a confirmed message stand for the Confirmed that is made when somebody asks."""
+        self._waiters: _Waiter | list[_Waiter] | None = None
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id}>"
@@ -46,22 +64,16 @@ class Receipt:
         before any of these. A parked message that is retried later gives its new settlement to later calls.
         """
         answer = self._answer
-        if isinstance(answer, Confirmed):
-            return succeed(answer)
-        if answer is not None:
-            return fail(answer)
-        waiter: Deferred[Confirmed] = Deferred(self._waiters_remove)
-        self._waiters.append(waiter)
-        return waiter
-
-    def _waiters_remove(self, waiter: Deferred[Confirmed]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        if answer is None:
+            return self._wait()
+        if isinstance(answer, int):
+            answer = self._answer = self._confirmed(answer)
+        return succeed(answer) if isinstance(answer, Confirmed) else fail(answer)
 
     def settle(self, state: State, attempts: int, reason: Reason | None = None) -> None:
         """For the publisher: the message is now in ``state``; READY and DEFERRED mean that it is open again."""
         if state is State.CONFIRMED:
-            self._fire(Confirmed(id=self.id, message_id=self.message_id, attempts=attempts))
+            self._fire(attempts if self._waiters is None else self._confirmed(attempts))
         elif state is State.PARKED:
             assert reason is not None
             self._fire(MessageParked(self.id, self.message_id, reason))
@@ -77,13 +89,107 @@ class Receipt:
         if self._answer is None:
             self._fire(PublisherStopped(f"pubd stopped before message {self.message_id} was settled"))
 
-    def _fire(self, answer: Confirmed | PubdError) -> None:
+    def leave(self, waiter: _Waiter) -> None:
+        """``waiter`` was cancelled."""
+        if self._waiters is waiter:
+            self._waiters = None
+        elif isinstance(self._waiters, list) and waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if not self._waiters and self._receipts is not None:
+            self._receipts.let_go(self)
+
+    def _confirmed(self, attempts: int) -> Confirmed:
+        return Confirmed(id=self.id, message_id=self.message_id, attempts=attempts)
+
+    def _wait(self) -> Deferred[Confirmed]:
+        waiter, waiters = _Waiter(self), self._waiters
+        if waiters is None:
+            self._waiters = waiter
+            if self._receipts is not None:
+                self._receipts.hold(self)
+        elif isinstance(waiters, list):
+            waiters.append(waiter)
+        else:
+            self._waiters = [waiters, waiter]
+        return waiter
+
+    def _fire(self, answer: Confirmed | PubdError | int) -> None:
         self._answer = answer
-        if not self._waiters:
+        waiters, self._waiters = self._waiters, None
+        if waiters is None or isinstance(answer, int):
             return
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        if self._receipts is not None:
+            self._receipts.let_go(self)
+        for waiter in waiters if isinstance(waiters, list) else (waiters,):
+            if waiter.called:
+                # Cancelled by the one before it, as twisted.internet.defer.race does.
+                continue
             if isinstance(answer, Confirmed):
                 waiter.callback(answer)
             else:
                 waiter.errback(answer)
+
+
+class _Held(ref[Receipt]):
+    """A weak reference that knows the id of its receipt, to be found by when the receipt is gone."""
+
+    __slots__ = ("id",)
+
+    id: str
+
+
+class Receipts:
+    """The receipts that somebody still holds, by id of the message; the others are forgotten.
+
+    What a WeakValueDictionary does, at half of its cost: it was a tenth of all that pubd spends on a message. A receipt
+    on which somebody waits is held strongly: a coroutine that awaits ``settled()`` may be held by nothing else, and
+    would be collected together with it.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held | Receipt] = {}
+        self._gone = self._forget
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Receipt]:
+        # Copied: a receipt may go, and be forgotten, between two steps.
+        for held in self._held.copy().values():
+            receipt = held if isinstance(held, Receipt) else held()
+            if receipt is not None:
+                yield receipt
+
+    def add(self, id: str, message_id: str) -> Receipt:
+        """The receipt for this message: a new one, which is kept only as long as the caller, or a waiter, does."""
+        receipt = Receipt(id, message_id, self)
+        held = _Held(receipt, self._gone)
+        held.id = id
+        self._held[id] = held
+        return receipt
+
+    def get(self, id: str) -> Receipt | None:
+        """The receipt, if anybody holds it."""
+        held = self._held.get(id)
+        return held if held is None or isinstance(held, Receipt) else held()
+
+    def pop(self, id: str) -> Receipt | None:
+        """The receipt, if anybody holds it; forgotten from now on."""
+        held = self._held.pop(id, None)
+        return held if held is None or isinstance(held, Receipt) else held()
+
+    def hold(self, receipt: Receipt) -> None:
+        """Somebody waits for it."""
+        if receipt.id in self._held:
+            self._held[receipt.id] = receipt
+
+    def let_go(self, receipt: Receipt) -> None:
+        """Nobody waits for it any more."""
+        if self._held.get(receipt.id) is receipt:
+            held = self._held[receipt.id] = _Held(receipt, self._gone)
+            held.id = receipt.id
+
+    def _forget(self, held: ref[Receipt]) -> None:
+        assert isinstance(held, _Held)
+        if self._held.get(held.id) is held:
+            del self._held[held.id]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -14,7 +16,7 @@ from pubd._version import __version__
 from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Binding, Exchange, Queue, Topology
 from pubd.amqp.url import BrokerUrl
-from pubd.errors import InvalidMessage, InvalidOption, PubdError
+from pubd.errors import InvalidMessage, PubdError
 from pubd.intake.timer import TimerIntake
 from pubd.message import Message
 from pubd.operate.account_log import AccountLog
@@ -33,42 +35,85 @@ if TYPE_CHECKING:
 log = Logger()
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/%2F"
+FIELDS = {"headers": "header", "body": "message"}
+"""Fields of a message whose option has another name."""
+N = TypeVar("N", int, float)
 SIZES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
+def _named(option: str, parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """usage.Options says neither which option was wrong nor what was given."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{option} {text!r}: {error}") from error
+
+    return read
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(float, text, "give a number of seconds such as 0.5 or 10")
     if not 0 <= value < 1e9:
-        raise ValueError("must be a number of seconds, 0 or more")
+        raise ValueError("give a number of seconds, 0 or more")
     return value
 
 
 def _positive_seconds(text: str) -> float:
     value = _seconds(text)
     if value == 0:
-        raise ValueError("must be more than 0 seconds")
+        raise ValueError("give more than 0 seconds")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _number(int, text, "give a whole number, 1 or more")
     if value < 1:
-        raise ValueError("must be a whole number, 1 or more")
+        raise ValueError("give a whole number, 1 or more")
     return value
 
 
 def _size(text: str) -> int:
-    digits = text.rstrip("BbGgIiKkMm ")
-    unit = text[len(digits) :].strip().lower()
-    if unit not in SIZES:
-        raise ValueError("must be a size such as 1048576, 64MiB or 1GiB")
-    return int(float(digits) * SIZES[unit])
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.strip().lower())
+    size = int(float(found[1]) * SIZES[found[2]]) if found and found[2] in SIZES else 0
+    if size < 1:
+        raise ValueError("give a size such as 1048576, 64MiB or 1GiB")
+    return size
 
 
-def _channel_close(text: str) -> str:
-    if text not in ("recover", "shutdown"):
-        raise ValueError("must be recover or shutdown")
+def _number(kind: type[N], text: str, fix: str) -> N:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(fix) from None
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"give one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
     return text
+
+
+QUEUE_TYPE = _choice("classic", "quorum", "stream")
+ON_CLOSE = _choice("recover", "shutdown")
+
+
+def _row(
+    name: str, letter: str | None, default: Any, text: str, parse: Callable[[str], Any] | None = None
+) -> list[Any]:
+    return [name, letter, default, text] + ([_named(name, parse)] if parse else [])
 
 
 class Options(usage.Options):
@@ -96,35 +141,46 @@ class Options(usage.Options):
     ]
 
     optParameters = [  # noqa: RUF012
-        ["exchange", "e", "message", "The exchange to publish to; '' is the default exchange, which is not declared."],
-        ["exchange-type", None, "topic", "Its type: direct, fanout, topic, headers, or a plugin's x-..."],
-        ["queue", "q", "text", "The queue to declare and bind; '' declares none."],
-        ["routing-key", "r", "example.text", "The routing key of messages and binding."],
-        ["interval", "i", 1.0, "Seconds between messages.", _positive_seconds],
-        ["count", "n", None, "Stop, with exit code 0, when this many messages have been confirmed.", _count],
-        ["message", "m", "The current epoch value is {epoch}", "The text to publish; {epoch} is the time in seconds."],
-        ["content-type", "C", "text/plain", "The content type of the messages."],
-        ["app-id", None, "pubd", "The application id of the messages."],
-        ["spool", None, "memory:", "Where accepted messages are kept: memory: loses them with the process."],
-        ["spool-max-bytes", None, 1 << 30, "Submissions past this size are refused, e.g. 64MiB.", _size],
-        ["window", None, 1000, "Deliveries in flight for each exchange.", _count],
-        ["window-bytes", None, 16 << 20, "Bytes in flight for each exchange, e.g. 16MiB.", _size],
-        [
+        _row(
+            "exchange", "e", "message", "The exchange to publish to; '' is the default exchange, which is not declared."
+        ),
+        _row("exchange-type", None, "topic", "Its type: direct, fanout, topic, headers, or a plugin's x-..."),
+        _row("queue", "q", "text", "The queue to declare and bind; '' declares none."),
+        _row(
+            "queue-type",
+            None,
+            None,
+            "Its type: classic, quorum or stream; RabbitMQ's default if not given.",
+            QUEUE_TYPE,
+        ),
+        _row("routing-key", "r", "example.text", "The routing key of messages and binding."),
+        _row("interval", "i", 1.0, "Seconds between messages.", _positive_seconds),
+        _row("count", "n", None, "Stop, with exit code 0, when this many messages have been confirmed.", _count),
+        _row(
+            "message", "m", "The current epoch value is {epoch}", "The text to publish; {epoch} is the time in seconds."
+        ),
+        _row("content-type", "C", "text/plain", "The content type of the messages."),
+        _row("app-id", None, "pubd", "The application id of the messages."),
+        _row("spool", None, "memory:", "Where accepted messages are kept: memory: loses them with the process."),
+        _row("spool-max-bytes", None, 1 << 30, "Submissions past this size are refused, e.g. 64MiB.", _size),
+        _row("window", None, 1000, "Deliveries in flight for each exchange.", _count),
+        _row("window-bytes", None, 16 << 20, "Bytes in flight for each exchange, e.g. 16MiB.", _size),
+        _row(
             "confirm-timeout",
             None,
             30.0,
-            "Seconds to wait for RabbitMQ's confirms before reconnecting.",
+            "Seconds that RabbitMQ may owe confirms before pubd reconnects.",
             _positive_seconds,
-        ],
-        ["drain-timeout", None, 10.0, "Seconds to wait for outstanding confirms when stopping.", _seconds],
-        [
+        ),
+        _row("drain-timeout", None, 10.0, "Seconds to wait for outstanding confirms when stopping.", _seconds),
+        _row(
             "on-channel-close",
             None,
             "recover",
-            "When RabbitMQ closes a channel: recover, or shutdown with code 1.",
-            _channel_close,
-        ],
-        ["name", None, "pubd", "The connection's name, as RabbitMQ's management shows it."],
+            "When RabbitMQ closes a channel: recover, or shutdown (exit code 1).",
+            ON_CLOSE,
+        ),
+        _row("name", None, "pubd", "The connection's name, as RabbitMQ's management shows it.", _text),
     ]
 
     def __init__(self) -> None:
@@ -133,15 +189,18 @@ class Options(usage.Options):
         self.headers: dict[str, str] = {}
 
     def opt_url(self, url: str) -> None:
-        """The broker, amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://... (TLS, verified). Give it several times for
-        several brokers, tried in turn. [default: amqp://guest:guest@localhost:5672/%2F]
-        """
         try:
-            BrokerUrl.parse(url)
-        except InvalidOption as error:
+            BrokerUrl.parse(_text(url))
+        except ValueError as error:
+            # InvalidOption is one; neither repeats the URL, which has a password in it.
             raise usage.UsageError(f"--url: {error}") from error
         self.urls.append(url)
 
+    # Set from here, because usage.Options keeps the line breaks and indentation of a docstring.
+    opt_url.__doc__ = (
+        "The broker, amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://... (TLS, verified). "
+        f"Give it several times for several brokers, tried in turn. [default: {DEFAULT_URL}]"
+    )
     opt_u = opt_url
 
     def opt_header(self, header: str) -> None:
@@ -163,22 +222,30 @@ class Options(usage.Options):
         for one, other in (("mandatory", "no-mandatory"), ("persistent", "transient")):
             if self[one] and self[other]:
                 raise usage.UsageError(f"give one of --{one} and --{other}, not both")
+        if self["no-publish"] and self["count"]:
+            raise usage.UsageError(
+                "--count waits for confirmed messages, which --no-publish never makes: give one of them"
+            )
+        if self["passive"] and self["queue-type"]:
+            raise usage.UsageError("--queue-type is for declaring a queue, --passive declares none: give one of them")
         self.urls = self.urls or [DEFAULT_URL]
         try:
-            self.topology()
             self.make_message(time.time())()
+            self.topology()
             spool_from_url(self["spool"])
         except InvalidMessage as error:
-            raise usage.UsageError(f"--{error.field.partition('[')[0].replace('_', '-')}: {error.problem}") from error
+            field = error.field.partition("[")[0].replace("_", "-")
+            raise usage.UsageError(f"--{FIELDS.get(field, field)}: {error.problem}") from error
         except PubdError as error:
             raise usage.UsageError(str(error)) from error
 
     def topology(self) -> Topology:
         """What the example declares: an exchange, a queue, and the binding between the two."""
         exchange, queue, passive = self["exchange"], self["queue"], bool(self["passive"])
+        arguments = {"x-queue-type": self["queue-type"]} if self["queue-type"] else {}
         return Topology(
             exchanges=[Exchange(name=exchange, type=self["exchange-type"], passive=passive)] if exchange else [],
-            queues=[Queue(name=queue, passive=passive)] if queue else [],
+            queues=[Queue(name=queue, passive=passive, arguments=arguments)] if queue else [],
             bindings=[Binding(exchange=exchange, queue=queue, routing_key=self["routing-key"])]
             if exchange and queue and not passive
             else [],
@@ -201,6 +268,22 @@ class Options(usage.Options):
         return make
 
 
+class _InTurn(MultiService):
+    """Stops its services one after the other, the last one first: each outlives what was added after it."""
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the last one has stopped."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:
+                log.failure("{service} did not stop; going on", service=service)
+
+
 class _Shutdown:
     """``--on-channel-close=shutdown``: the example's behaviour."""
 
@@ -208,7 +291,9 @@ class _Shutdown:
         self._end = end
 
     def channel_closed(self, reason: Reason) -> None:
-        """Stop with exit code 1 and RabbitMQ's reason."""
+        """Stop with exit code 1 and RabbitMQ's reason; not again for what is closed while pubd stops."""
+        if self._end.stopping:
+            return
         log.error("shutting down, because RabbitMQ closed a channel: {reason}", reason=reason)
         self._end.stop(1)
 
@@ -219,7 +304,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
     # pika reports by log lines, some with tracebacks, what the link logs in one sentence.
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
-    tree = MultiService()
+    tree = _InTurn()
     end = ProcessEnd(reactor=reactor)
     publisher = Publisher.from_url(
         options.urls,
@@ -240,10 +325,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         events=_Shutdown(end) if options["on-channel-close"] == "shutdown" else None,
     )
     publisher.setName("publisher")
-    # In this order, so that the intake exists no longer than what it submits to.
+    # In this order: the intake ends before what it submits to, and the account is told once more after that.
     end.setServiceParent(tree)
-    publisher.setServiceParent(tree)
     AccountLog(clock=reactor, account=publisher.account).setServiceParent(tree)
+    publisher.setServiceParent(tree)
     if not options["no-publish"]:
         TimerIntake(
             clock=reactor,

@@ -1,25 +1,24 @@
 """Settlement as a pure function: outcome x policy x attempts x now -> what becomes of the message.
 
-======== ===================================================================================================
-outcome  settlement
-======== ===================================================================================================
-confirmed  confirmed
-returned   ``on_return``: parked (default), retried with backoff up to ``max_attempts``, or discarded
-nacked     deferred with backoff, full jitter, up to ``max_attempts``; then parked
-lost       none: the message is released to its old place, no attempt spent
-poison     parked with RabbitMQ's words
-======== ===================================================================================================
+========= =========================================================================================================
+outcome   settlement
+========= =========================================================================================================
+confirmed confirmed
+returned  ``on_return``: parked (default), retried with backoff up to ``max_attempts``, or discarded
+nacked    ``on_nack``: deferred with backoff up to ``max_attempts``, then parked; or parked; or confirmed
+lost      none: the message is released to its old place, no attempt spent
+poison    parked with RabbitMQ's words
+========= =========================================================================================================
+
+Whatever would be tried again is parked instead once its ``lifetime`` has passed.
 """
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
-import attrs
-
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State
-from pubd.retry import Backoff
+from pubd.policy import OnNack, OnReturn, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,51 +26,49 @@ if TYPE_CHECKING:
     from pubd.ledger import Delivery
 
 
-class OnReturn(enum.Enum):
-    """What to do with a message that RabbitMQ returned as unroutable."""
-
-    PARK = "park"
-    RETRY = "retry"
-    DROP = "drop"
-
-
-@attrs.frozen(kw_only=True)
-class Policy:
-    """How outcomes are settled. ``max_attempts`` counts nacks and retried returns; outages cost nothing."""
-
-    on_return: OnReturn = OnReturn.PARK
-    max_attempts: int = attrs.field(default=10, validator=attrs.validators.ge(1))
-    backoff: Backoff = Backoff(first=1.0, max=300.0, jitter=1.0)
-
-
 def settlement(delivery: Delivery, policy: Policy, now: float, random: Callable[[], float]) -> Settlement | None:
     """What ``delivery``'s outcome does to its message at ``now`` (epoch seconds); None: release it.
 
     Confirmed deliveries do not come here: they need no decision.
     """
-    entry, reason = delivery.entry, delivery.reason
-    attempts = entry.attempts
-    if delivery.outcome is Outcome.LOST:
+    outcome = delivery.outcome
+    if outcome is Outcome.LOST:
         return None
-    if delivery.outcome is Outcome.POISON:
-        return Settlement(entry=entry, state=State.PARKED, attempts=attempts + 1, reason=reason)
-    if delivery.outcome is Outcome.RETURNED and policy.on_return is not OnReturn.RETRY:
-        state = State.PARKED if policy.on_return is OnReturn.PARK else State.DISCARDED
-        return Settlement(entry=entry, state=state, attempts=attempts + 1, reason=reason)
+    if outcome is Outcome.POISON:
+        return _ended(delivery, State.PARKED, delivery.reason)
+    if outcome is Outcome.RETURNED:
+        if policy.on_return is OnReturn.PARK:
+            return _ended(delivery, State.PARKED, delivery.reason)
+        if policy.on_return is OnReturn.DROP:
+            return _ended(delivery, State.DISCARDED, delivery.reason)
+    elif policy.on_nack is OnNack.DUPLICATE:
+        return _ended(delivery, State.CONFIRMED, None)
+    elif policy.on_nack is OnNack.PARK:
+        return _ended(delivery, State.PARKED, Reason(cause=Cause.NACKED, text="basic.nack"))
     return _again(delivery, policy, now, random)
 
 
 def _again(delivery: Delivery, policy: Policy, now: float, random: Callable[[], float]) -> Settlement:
-    entry = delivery.entry
-    attempts = entry.attempts + 1
+    attempts = delivery.entry.attempts + 1
     answer = "nacked" if delivery.outcome is Outcome.NACKED else str(delivery.reason)
     if attempts >= policy.max_attempts:
-        reason = Reason(cause=Cause.ATTEMPTS, text=f"{attempts} of {policy.max_attempts}, the last one {answer}")
-        return Settlement(entry=entry, state=State.PARKED, attempts=attempts, reason=reason)
+        text = f"{attempts} of {policy.max_attempts}, the last one {answer}"
+        return _ended(delivery, State.PARKED, Reason(cause=Cause.ATTEMPTS, text=text))
+    due = now + policy.backoff.delay(attempts - 1, random)
+    if policy.lifetime is not None and due > delivery.entry.accepted_at + policy.lifetime:
+        text = f"{policy.lifetime:g} s from acceptance, after {attempts} attempts, the last one {answer}"
+        return _ended(delivery, State.PARKED, Reason(cause=Cause.LIFETIME, text=text))
+    return _ended(delivery, State.DEFERRED, delivery.reason, due)
+
+
+def _ended(delivery: Delivery, state: State, reason: Reason | None, due: float | None = None) -> Settlement:
     return Settlement(
-        entry=entry,
-        state=State.DEFERRED,
-        attempts=attempts,
-        reason=delivery.reason,
-        due=now + policy.backoff.delay(attempts - 1, random),
+        entry=delivery.entry,
+        state=state,
+        attempts=delivery.entry.attempts + 1,
+        reason=reason,
+        due=due,
+        outcome=delivery.outcome,
+        via=delivery.via,
+        tag=delivery.tag,
     )

@@ -36,6 +36,11 @@ class ProcessEnd(Service):
         super().startService()
         self._reactor.callWhenRunning(self._take_signals)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._stopping
+
     def stop(self, code: int = 0) -> None:
         """Stop cleanly and exit with ``code``; only the first call counts."""
         if self._stopping:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from pubd.amqp import topology
 from pubd.amqp.lane import Lane, LaneOptions, Supply
 from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.link import Link
 from pubd.errors import LinkLost
+from pubd.probation import about_one_message
 from pubd.retry import Backoff
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Broker:
         for lane in list(self._lanes.values()):
             if connection is not None and self._link.blocked is None and lane.overdue(now):
                 self._link.abort(
-                    f"RabbitMQ has not confirmed anything on exchange {lane.exchange!r} "
+                    f"RabbitMQ has not answered on exchange {lane.exchange!r} (lane {lane.state.value}) "
                     f"for {self._options.confirm_timeout:g} s with {lane.in_flight} deliveries in flight"
                 )
                 return
@@ -210,11 +211,26 @@ class Broker:
 
     def lane_closed(self, exchange: str, reason: Reason) -> None:
         """A lane's channel was closed by RabbitMQ."""
-        self.log.warn(
-            "RabbitMQ closed the channel of exchange {exchange!r}: {reason}", exchange=exchange, reason=reason
+        # Not a line for each of many bad messages: the lane says that it looks for the culprits, and these get parked.
+        level = LogLevel.debug if about_one_message(reason) else LogLevel.warn
+        self.log.emit(
+            level, "RabbitMQ closed the channel of exchange {exchange!r}: {reason}", exchange=exchange, reason=reason
         )
+        self.lane_rests(exchange)
         if self._events is not None:
             self._events.channel_closed(reason)
+
+    def lane_may_risk(self, exchange: str) -> bool:
+        """No other lane has a suspect of a connection error in flight, which would be accused along with this one's."""
+        return not any(
+            lane.in_flight for lane in self._lanes.values() if lane.exchange != exchange and lane.risks_connection
+        )
+
+    def lane_rests(self, exchange: str) -> None:
+        """The other lanes with such a suspect may go on."""
+        for lane in self._lanes.values():
+            if lane.exchange != exchange and lane.risks_connection:
+                lane.wake()
 
     # The link
 
@@ -243,11 +259,10 @@ class Broker:
 
     def link_resumed(self) -> None:
         """The transport has room again; each time another lane is first."""
-        lanes = list(self._lanes.values())
-        if lanes:
-            self._lanes[lanes[0].exchange] = self._lanes.pop(lanes[0].exchange)
-        for lane in lanes:
-            lane.wake()
+        for exchange in list(self._lanes)[:1]:
+            self._lanes[exchange] = self._lanes.pop(exchange)
+        for lane in list(self._lanes.values()):
+            lane.resume()
 
     def link_flush(self) -> None:
         """Everything that one read brought is known."""
@@ -257,7 +272,9 @@ class Broker:
     async def _declare(self, connection: LinkProtocol) -> None:
         try:
             refused = await topology.declare(connection, self._topology)
-        except LinkLost:
+        except LinkLost as lost:
+            if connection is self._link.connection:
+                self._declare_later(connection, lost.reason)
             return
         if connection is not self._link.connection:
             return
@@ -269,17 +286,16 @@ class Broker:
         if refused:
             if self._events is not None:
                 self._events.channel_closed(refused[0].reason)
-            delay = self._backoff.delay(self._failures, self._random)
-            self._failures += 1
-            self.log.error(
-                "{count} declarations refused; exchanges {held} wait, declaring again in {delay:.1f} s",
-                count=len(refused),
-                held=", ".join(sorted(self._held)) or "(none)",
-                delay=delay,
-            )
-            self._retry_call = self._reactor.callLater(delay, self._declare_now, connection)
+            held = ", ".join(sorted(self._held)) or "(none)"
+            self._declare_later(connection, f"{len(refused)} refused; exchanges {held} wait")
         for lane in list(self._lanes.values()):
             self._attach(lane)
+
+    def _declare_later(self, connection: LinkProtocol, why: object) -> None:
+        delay = self._backoff.delay(self._failures, self._random)
+        self._failures += 1
+        self.log.error("declarations: {why}; declaring again in {delay:.1f} s", why=str(why), delay=delay)
+        self._retry_call = self._reactor.callLater(delay, self._declare_now, connection)
 
     def _declare_now(self, connection: LinkProtocol) -> None:
         self._retry_call = None

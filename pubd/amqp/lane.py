@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
-from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
+from pika.exceptions import ChannelClosed, ChannelClosedByBroker, ChannelClosedByClient
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pika.channel import Channel
-    from pika.frame import Method
     from pika.spec import Basic, BasicProperties
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -76,6 +75,12 @@ class LaneEvents(Protocol):
     def lane_closed(self, exchange: str, reason: Reason) -> None:
         """RabbitMQ closed the channel of this lane, or refused to open it."""
 
+    def lane_may_risk(self, exchange: str) -> bool:
+        """Whether a lane may publish a suspect of a connection error now: one in flight at a time, over all lanes."""
+
+    def lane_rests(self, exchange: str) -> None:
+        """This lane has no suspect in flight any more; others may have waited for that."""
+
 
 class Lane:
     """Publishes the messages of one exchange. ``attach`` and ``detach`` tell it of the link, ``wake`` of work."""
@@ -116,6 +121,7 @@ class Lane:
         self._blocked = False
         self._generation = 0
         self._last_answer = clock.seconds()
+        self._unblocked_at = clock.seconds()
         self._busy_until = clock.seconds()
         self._pump_call: IDelayedCall | None = None
         self._retry_call: IDelayedCall | None = None
@@ -137,17 +143,26 @@ class Lane:
         return len(self._suspects)
 
     @property
+    def risks_connection(self) -> bool:
+        """Whether one of the suspects may make RabbitMQ close the connection."""
+        return self._suspects.of_connection
+
+    @property
     def disposable(self) -> bool:
         """Nothing is lost when this lane is forgotten."""
         return self.state is LaneState.IDLE and not (self._more or self._claiming or self._queue or self._suspects)
 
     def overdue(self, now: float) -> bool:
         """Whether RabbitMQ owes answers for too long: none at all, or one particular one for ten times as long."""
+        timeout = self._options.confirm_timeout
+        if self.state in (LaneState.OPENING, LaneState.CLOSING):
+            return now - self._last_answer > timeout
         oldest = self._ledger.oldest
         if oldest is None:
             return False
-        timeout = self._options.confirm_timeout
-        return now - max(oldest.sent_at, self._last_answer) > timeout or now - oldest.sent_at > 10 * timeout
+        # While RabbitMQ took nothing it owed nothing.
+        owed_since = max(oldest.sent_at, self._unblocked_at)
+        return now - max(owed_since, self._last_answer) > timeout or now - owed_since > 10 * timeout
 
     def quiet(self, now: float) -> bool:
         """Whether the channel has not been needed for ``idle_timeout``."""
@@ -169,8 +184,12 @@ class Lane:
     def wake(self) -> None:
         """There may be something to publish, or room for it."""
         self._more = True
-        if self._pump_call is None:
+        if self._pump_call is None and not self._draining:
             self._pump_call = self._clock.callLater(0, self._pump_now)
+
+    def resume(self) -> None:
+        """The transport has room: go on at once, before answers make another lane fill it."""
+        self._pump()
 
     def flush(self) -> None:
         """One read of the link has been taken in: hand its outcomes up and go on publishing."""
@@ -178,13 +197,14 @@ class Lane:
             return
         answered, self._answered = self._answered, []
         self._last_answer = self._busy_until = self._clock.seconds()
-        if self._refusals and any(delivery.outcome is Outcome.CONFIRMED for delivery in answered):
+        if self._refusals:
             self._refusals = 0
             self.reason = None
-        if self._suspects.clear(delivery.entry for delivery in answered):
-            self._input(LaneInput.CLEARED)
+        self._clear(answered)
         self._supply.outcomes(answered)
         self._pump()
+        if self.risks_connection and not len(self._ledger):
+            self._events.lane_rests(self.exchange)
 
     def block(self) -> None:
         """RabbitMQ takes nothing for now: write nothing."""
@@ -193,7 +213,7 @@ class Lane:
     def unblock(self) -> None:
         """RabbitMQ takes messages again; its time for answering starts now."""
         self._blocked = False
-        self._last_answer = self._clock.seconds()
+        self._last_answer = self._unblocked_at = self._clock.seconds()
         self.wake()
 
     def close_when_quiet(self) -> None:
@@ -223,6 +243,8 @@ class Lane:
             if self._retry_call.active():
                 self._retry_call.cancel()
             self._retry_call = None
+        if self.state in (LaneState.OPENING, LaneState.CLOSING):
+            self._last_answer = self._clock.seconds()
         if self.state is LaneState.OPENING:
             self._open()
         elif self.state is LaneState.REFUSED:
@@ -238,7 +260,7 @@ class Lane:
         self._refusals += 1
         self._retry_call = self._clock.callLater(delay, self._retry)
         self.log.warn(
-            "lane {exchange!r} refused: {reason}; its messages wait, trying again in {delay:.1f} s",
+            "lane {exchange!r} {reason}; its messages wait, trying again in {delay:.1f} s",
             exchange=self.exchange,
             reason=self.reason,
             delay=delay,
@@ -259,7 +281,8 @@ class Lane:
         try:
             channel = await connection.open_channel()
         except LinkLost as lost:
-            if connection is self._connection:
+            # A connection that is ending says so itself, by detach.
+            if connection is self._connection and connection.usable:
                 self._refused(lost.reason)
             return
         if connection is not self._connection:
@@ -273,7 +296,8 @@ class Lane:
         if self.exchange:
             # The default exchange always exists and may not be declared.
             channel.exchange_declare(self.exchange, passive=True, callback=lambda _: None)
-        channel.confirm_delivery(self._on_answer, callback=lambda _: self._on_select_ok(channel))
+        connection.listen(channel.channel_number, self._on_answer)
+        channel.confirm_delivery(lambda _: None, callback=lambda _: self._on_select_ok(channel))
 
     def _open_failed(self, failure: Failure) -> None:
         """pika refused to ask at all (no free channel number, a broker without publisher confirms, ...)."""
@@ -292,12 +316,18 @@ class Lane:
         self.wake()
 
     def _on_channel_closed(self, channel: Channel, error: Exception) -> None:
+        number = channel.channel_number
         if channel is not self._channel:
             return
+        if self._connection is not None:
+            self._connection.forget(number)
         self._channel = self._encoder = None
         self._generation += 1
         by_broker = isinstance(error, ChannelClosedByBroker)
         reason = of_channel(error)
+        if not isinstance(error, ChannelClosed) and self._connection is not None:
+            # pika tells the channels of a lost connection nothing of why it was lost.
+            reason = self._connection.reason or reason
         # What RabbitMQ answered in this same read was answered.
         ended, self._answered = self._answered, []
         lost = self._ledger.lose(reason)
@@ -306,17 +336,20 @@ class Lane:
         happened = LaneInput.LINK_LOST
         if by_broker and about_one_message(reason):
             self._suspect(unknown, reason, CHANNEL_STRIKES)
+            if self.state is LaneState.OPENING:
+                self.reason = _refusal(reason)
             happened = LaneInput.SUSPECTED
         elif by_broker:
-            self.reason = reason
+            self.reason = _refusal(reason)
             happened = LaneInput.REFUSED
         elif isinstance(error, ChannelClosedByClient):
             happened = LaneInput.CLOSED
         elif reason.code in MESSAGE_KILLS_CONNECTION:
             self._suspect(unknown, reason, CONNECTION_STRIKES)
         self._suspects.clear(delivery.entry for delivery in ended if delivery.outcome is not Outcome.LOST)
+        # An idle lane whose channel closes has no reason to open it again.
+        self._more |= bool(ended or self._queue)
         self._release_queue()
-        self._more = True
         if ended:
             self._supply.outcomes(ended)
         if by_broker:
@@ -324,7 +357,7 @@ class Lane:
         self._input(happened)
 
     def _refused(self, reason: Reason) -> None:
-        self.reason = reason
+        self.reason = _refusal(reason)
         self._input(LaneInput.REFUSED)
 
     def _suspect(self, unknown: Sequence[Delivery], reason: Reason, strikes: int) -> None:
@@ -353,12 +386,13 @@ class Lane:
 
     def _pump(self) -> None:
         connection = self._connection
-        if connection is None or self._draining:
+        if connection is None or self._draining or not connection.usable:
             return
         if self.state is LaneState.IDLE and self._more:
             self._input(LaneInput.WORK)
         elif self.state in PUBLISHING and not (connection.paused or self._blocked):
-            self._publish(connection)
+            if not self._suspects.of_connection or self._events.lane_may_risk(self.exchange):
+                self._publish(connection)
             self._claim()
 
     def _publish(self, connection: LinkProtocol) -> None:
@@ -367,19 +401,21 @@ class Lane:
         assert self._channel is not None
         window, window_bytes = self._window(), self._options.window_bytes
         now = self._clock.seconds()
+        poison: list[Delivery] = []
         # Every write asks anew whether connection and channel still take frames: a write may end either.
         while queue and not connection.paused and connection.usable and self._channel.is_open:
             chunk: list[bytes] = []
             size = 0
             while queue and len(ledger) < window and size < CHUNK:
                 entry = queue[0]
-                if entry.message_id in ledger or (len(ledger) and ledger.bytes + entry.size > window_bytes):
+                if entry.message_id in ledger or (ledger.bytes + entry.size > window_bytes and len(ledger)):
                     break
                 queue.popleft()
                 try:
                     frames = encoder.publish(entry)
                 except InvalidMessage as error:
-                    self._unpublishable(entry, error)
+                    reason = Reason(cause=Cause.POISON, text=str(error))
+                    poison.append(Delivery(entry, 0, now, entry.size, Outcome.POISON, reason))
                     continue
                 ledger.add(entry, now)
                 chunk.append(frames)
@@ -388,12 +424,15 @@ class Lane:
                 break
             self.published += len(chunk)
             connection.write_frames(b"".join(chunk))
+        if poison:
+            # Only now: whoever hears of it may want to stop, or to submit, at once.
+            self._clear(poison)
+            self._supply.outcomes(poison)
 
-    def _unpublishable(self, entry: Entry, error: InvalidMessage) -> None:
-        reason = Reason(cause=Cause.POISON, text=str(error))
-        self._suspects.clear([entry])
-        delivery = Delivery(entry, 0, self._clock.seconds(), entry.size, Outcome.POISON, reason)
-        self._supply.outcomes([delivery])
+    def _clear(self, answered: Sequence[Delivery]) -> None:
+        if self._suspects.clear(delivery.entry for delivery in answered):
+            self._input(LaneInput.CLEARED)
+            self._events.lane_rests(self.exchange)
 
     def _claim(self) -> None:
         """Ask for more when less than half a window is at hand, so that the next batch is here when acks make room."""
@@ -409,6 +448,9 @@ class Lane:
     def _claimed(self, entries: Sequence[Entry], generation: int) -> None:
         self._claiming = False
         if not entries:
+            if self._more:
+                # Something came while the spool was looking.
+                self.wake()
             return
         self._more = True
         if generation != self._generation or self._draining:
@@ -427,12 +469,17 @@ class Lane:
             queue, self._queue = self._queue, deque()
             self._supply.release(queue)
 
-    # What RabbitMQ says; pika calls these, an exception in them would kill the connection
+    # What RabbitMQ says; the connection and pika call these, an exception in them would kill the connection
 
-    def _on_answer(self, frame: Method[Basic.Ack] | Method[Basic.Nack]) -> None:
-        method = frame.method
-        answer = self._ledger.ack if method.NAME == "Basic.Ack" else self._ledger.nack
-        self._answered += answer(method.delivery_tag, method.multiple)
+    def _on_answer(self, tag: int, multiple: bool, acked: bool) -> None:
+        answered = self._ledger.ack(tag, multiple) if acked else self._ledger.nack(tag, multiple)
+        if not answered:
+            self.log.error(
+                "lane {exchange!r}: RabbitMQ answered delivery tag {tag}, which is not in flight",
+                exchange=self.exchange,
+                tag=tag,
+            )
+        self._answered += answered
 
     def _on_return(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
         reason = Reason(cause=Cause.RETURNED, code=method.reply_code, text=method.reply_text)
@@ -442,3 +489,8 @@ class Lane:
                 exchange=self.exchange,
                 message_id=properties.message_id,
             )
+
+
+def _refusal(reason: Reason) -> Reason:
+    """To the deliveries the channel is lost; to the lane it is refused."""
+    return attrs.evolve(reason, cause=Cause.REFUSED)

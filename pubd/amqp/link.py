@@ -338,11 +338,14 @@ class Link:
                 again=again,
             )
             return
+        text = _said(verdict.reason)
+        about = "connection to {peer} lost: " if self._told_ready else "{peer}: "
         self._log.emit(
             LogLevel.warn,
-            "connection to {peer} lost: {text}; {again}" if self._told_ready else "{peer}: {text}; {again}",
+            # A text of our own names the peer, RabbitMQ's words do not.
+            ("" if peer in text else about) + "{text}; {again}",
             peer=peer,
-            text=_said(verdict.reason),
+            text=text,
             again=again,
         )
 

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from pubd._version import __version__
 from pubd.amqp import reasons
+from pubd.amqp.acks import ANSWER, AnswerReader
 from pubd.amqp.reasons import Verdict
 from pubd.amqp.url import Authentication
 from pubd.errors import LinkLost
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from pika.channel import Channel
 
+    from pubd.amqp.acks import Listener
     from pubd.amqp.url import BrokerUrl
     from pubd.outcome import Reason
 
@@ -129,16 +131,18 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
         self._opened = False
         self._leaving = False
         self._deaf = False
+        self._aborted = False
         self._ended = False
         self._verdict: Verdict | None = None
         self._head = b""
         self._greeted = False
         self._received = 0
+        self._reader = AnswerReader(self._to_pika)
         self._handshake_timer: Any = None
         self._abort_timer: Any = None
         self._close_waiters: list[Deferred[None]] = []
         # pika fails this Deferred when the connection ends before it was open; that end is reported by our own way.
-        self.ready.addErrback(self._swallow)
+        self.ready.addErrback(lambda _: None)
         self._impl.add_on_connection_blocked_callback(self._blocked)
         self._impl.add_on_connection_unblocked_callback(self._unblocked)
 
@@ -191,6 +195,17 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
             text = f"no free channel: the connection has its channel_max of {self._impl.params.channel_max} open"
             return fail(LinkLost(Verdict.lost(text).reason))
         return opened
+
+    def listen(self, channel_number: int, listener: Listener) -> None:
+        """Give ``listener`` every ``basic.ack`` and ``basic.nack`` on this channel, past pika, until it is forgotten.
+
+        Called with delivery tag, multiple, and whether it is an ack.
+        """
+        self._reader.listen(channel_number, listener)
+
+    def forget(self, channel_number: int) -> None:
+        """Listen no more: the channel is gone."""
+        self._reader.forget(channel_number)
 
     def write_frames(self, data: bytes) -> None:
         """Write whole frames in one go; raises :class:`pubd.errors.LinkLost` once the connection is ending.
@@ -259,7 +274,6 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
         try:
             self._feed(data)
         except Exception as problem:
-            self._log.debug("{traceback}", traceback=Failure().getTraceback())
             self.give_up(reasons.garbage(problem, self.url.peer))
         if self._opened and not self._ended:
             self._tell(self._events.connection_flush)
@@ -318,7 +332,9 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
 
     def _wire_abort(self) -> None:
         self._deaf = True
-        self._wire.abortConnection()
+        if not self._aborted:
+            self._aborted = True
+            self._wire.abortConnection()
 
     def _close_overdue(self, grace: float) -> None:
         self._abort_timer = None
@@ -353,11 +369,17 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
 
     def _feed(self, data: bytes) -> None:
         self._received += len(data)
-        for start in range(0, len(data), _BITE):
-            super().dataReceived(data[start : start + _BITE])
+        before = self._reader.answers
+        self._reader.feed(data)
+        # pika judges by this count whether the peer lives.
+        self._impl.bytes_received += ANSWER * (self._reader.answers - before)
         waiting = self._received - self._impl.bytes_received
         if waiting > max(self.frame_max, pika.spec.FRAME_MAX_SIZE):
             raise pika.exceptions.InvalidFrameError(f"a frame of more than {self.frame_max} bytes")
+
+    def _to_pika(self, data: bytes) -> None:
+        for start in range(0, len(data), _BITE):
+            super().dataReceived(data[start : start + _BITE])
 
     # Small things
 
@@ -382,10 +404,6 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
     def _close_waiters_remove(self, waiter: Deferred[None]) -> None:
         if waiter in self._close_waiters:
             self._close_waiters.remove(waiter)
-
-    @staticmethod
-    def _swallow(_: Failure) -> None:
-        return None
 
 
 class _PikaTransport:

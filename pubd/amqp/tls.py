@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
@@ -23,6 +25,7 @@ from pubd.errors import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from twisted.internet.interfaces import IStreamClientEndpoint
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
@@ -75,7 +78,10 @@ def _creator(url: BrokerUrl) -> _VerifyingCreator:
     if url.verify:
         options["trustRoot"] = ssl.platformTrust()
         if url.cacertfile is not None:
-            authorities = [ssl.Certificate(original) for original in _certificates("cacertfile", url.cacertfile)]
+            authorities = [
+                ssl.Certificate(crypto.X509.from_cryptography(authority))
+                for authority in _certificates("cacertfile", url.cacertfile)
+            ]
             options["trustRoot"] = ssl.trustRootFromCertificates(authorities)
     # Connections without verification are what verify_none asks for in so many words.
     certificate_options = ssl.CertificateOptions(**options)
@@ -180,20 +186,19 @@ def _read(parameter: str, path: str) -> bytes:
         raise _unusable(parameter, path, error.strerror or str(error)) from None
 
 
-def _certificates(parameter: str, path: str) -> list[crypto.X509]:
+def _certificates(parameter: str, path: str) -> list[x509.Certificate]:
     content = _read(parameter, path)
     try:
-        return [crypto.X509.from_cryptography(certificate) for certificate in x509.load_pem_x509_certificates(content)]
+        return x509.load_pem_x509_certificates(content)
     except ValueError:
         raise _unusable(parameter, path, "it contains no certificate in PEM format, or a damaged one") from None
 
 
-def _key(path: str) -> crypto.PKey:
+def _key(path: str) -> PrivateKeyTypes:
     content = _read("keyfile", path)
     try:
-        # Without a passphrase OpenSSL would ask for one on the terminal and wait.
-        return crypto.load_privatekey(crypto.FILETYPE_PEM, content, passphrase=b"")
-    except (crypto.Error, ValueError):
+        return load_pem_private_key(content, password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm):
         raise _unusable("keyfile", path, "it contains no unencrypted private key in PEM format") from None
 
 

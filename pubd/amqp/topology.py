@@ -37,6 +37,8 @@ _TYPE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 def _short_string(name: str, what: str, value: str) -> None:
     if not isinstance(value, str) or len(value.encode("utf-8", "surrogatepass")) > 255:
         raise InvalidOption(f"{what} {name}: must be a string of at most 255 bytes")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidOption(f"{what} {name}: has a lone surrogate, which UTF-8 cannot carry; remove it")
 
 
 def _arguments(value: Mapping[str, Any] | None) -> Mapping[str, FieldValue]:
@@ -151,19 +153,23 @@ class Topology:
 
 
 async def declare(connection: LinkProtocol, topology: Topology) -> list[Refused]:
-    """Declare or check everything; what RabbitMQ refused. Raises LinkLost when the connection goes meanwhile."""
+    """Declare or check everything; what RabbitMQ refused. Raises LinkLost when the connection goes meanwhile
+    or has no channel to spare."""
     refused: list[Refused] = []
     channel: TwistedChannel | None = None
     for declaration in topology:
-        if channel is None:
-            channel = await connection.channel()
         try:
+            if channel is None:
+                channel = await connection.channel()
             await _ask(channel, declaration)
-        except AMQPError as error:
+        except Exception as error:
+            # What pika lets out when the connection ends is Twisted's or OpenSSL's as often as its own.
+            if connection.usable and not isinstance(error, AMQPError):
+                raise
             channel = None
             reason = of_channel(error)
             if not isinstance(error, ChannelClosedByBroker):
-                raise LinkLost(reason) from error
+                raise LinkLost(connection.reason or reason) from error
             refused.append(Refused(declaration=declaration, reason=reason))
             log.error("{declaration} refused: {reason}", declaration=str(declaration), reason=reason)
         else:

@@ -70,8 +70,9 @@ class BrokerUrl:
             raise _wrong("whole", "a % is not followed by two hexadecimal digits", "write % itself as %25")
         try:
             parts = urlsplit(text)
-        except ValueError as error:
-            raise _wrong("host", str(error), "write an IPv6 address as [::1]") from None
+        except ValueError:
+            # urlsplit's own words may have the password in them.
+            raise _wrong("host", "it is not valid", f"write an IPv6 address as [::1], and {_ESCAPE}") from None
         if parts.scheme not in _PORTS:
             raise _wrong("scheme", "it must begin with amqp:// or amqps://", "amqps is AMQP over TLS")
         if "#" in text:
@@ -80,6 +81,9 @@ class BrokerUrl:
             raise _wrong("host", "it is missing", f"write {parts.scheme}://localhost")
         if parts.netloc.count("@") > 1:
             raise _wrong("host", "there is more than one @ before it", _ESCAPE)
+        if "@" in parts.path + parts.query:
+            # Most likely a / or ? stands in the password; what follows it must not be shown as a vhost or parameter.
+            raise _wrong("whole", "an @ follows a / or a ?", _ESCAPE)
         query = _query(parts.query, parts.scheme)
         url = cls(
             scheme=parts.scheme,

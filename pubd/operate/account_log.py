@@ -34,9 +34,11 @@ class AccountLog(Service):
         )
 
     def stopService(self) -> Deferred[None]:
+        """What changed since the last line is told once more."""
         super().stopService()
         if self._loop.running:
             self._loop.stop()
+            self.write()
         return succeed(None)
 
     def write(self) -> None:
@@ -46,12 +48,18 @@ class AccountLog(Service):
             return
         self._last = account
         self.log.info(
-            "Published {account.published} messages, {account.pending} have yet to be confirmed, "
-            "{account.acked} were acked and {account.nacked} were nacked, "
-            "{account.returned} were returned and {account.lost} were lost; "
-            "{books.held} held ({books.parked} parked)",
-            account=account,
-            books=account.books,
+            "Published {published} messages, {pending} have yet to be confirmed, "
+            "{acked} were acked and {nacked} were nacked, {returned} were returned and {lost} were lost; "
+            "{held} held ({parked} parked)",
+            # Plain numbers, which a JSON log keeps.
+            published=account.published,
+            pending=account.pending,
+            acked=account.acked,
+            nacked=account.nacked,
+            returned=account.returned,
+            lost=account.lost,
+            held=account.books.held,
+            parked=account.books.parked,
         )
         if account.books.difference:
             self.log.error(

@@ -46,6 +46,15 @@ class Books:
         return self.accepted - (self.confirmed + self.expired + self.discarded + self.held)
 
 
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Past any of these a submission is refused; None is no limit. ``min_free`` is the disk's; sizes in bytes."""
+
+    max_bytes: int | None = None
+    max_rows: int | None = None
+    min_free: int | None = None
+
+
 class Spool(Protocol):
     """Where accepted messages are kept. Everything goes in batches; a batch of one takes the same path."""
 

@@ -13,13 +13,17 @@ from pubd.entry import Entry
 from pubd.errors import SpoolFull
 from pubd.outcome import Cause, Reason, Settlement, State
 from pubd.spool.memory import MemorySpool
+from tests.slow_spool import AtOnce, SlowSpool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pubd.spool.base import Spool
 
-SPOOLS: dict[str, Callable[[int], Spool]] = {"memory": lambda max_bytes: MemorySpool(max_bytes=max_bytes)}
+SPOOLS: dict[str, Callable[[int], Spool]] = {
+    "memory": lambda max_bytes: MemorySpool(max_bytes=max_bytes),
+    "slow": lambda max_bytes: SlowSpool(AtOnce(), max_bytes=max_bytes),
+}
 LARGE = 1 << 30
 
 
@@ -155,12 +159,16 @@ STEPS = st.lists(
 )
 
 
+# Not parametrized: pytest-twisted wraps a test of Hypothesis once more for each parameter, and the second one fails.
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(steps=STEPS)
 @pytest_twisted.ensureDeferred
-async def test_whatever_happens_nothing_is_lost_or_doubled(
-    make: Callable[[int], Spool], steps: list[tuple[str, int, list[State]]]
-) -> None:
+async def test_whatever_happens_nothing_is_lost_or_doubled(steps: list[tuple[str, int, list[State]]]) -> None:
+    for make in SPOOLS.values():
+        await _random_life(make, steps)
+
+
+async def _random_life(make: Callable[[int], Spool], steps: list[tuple[str, int, list[State]]]) -> None:
     """Random life of a spool: order within what is ready, each message in one place, books balanced at every step."""
     spool = await opened(make)
     accepted = ended = 0

@@ -8,24 +8,24 @@ from pubd.amqp.lifecycle import IGNORED, TRANSITIONS, LinkAction, LinkInput, Lin
 
 # Written down a second time, by state and input: the state that follows, "." ignored, "!" a mistake in pubd.
 GRID = """
-             start       connected  opened   selected  blocked  unblocked  failed   refused  retry       give-up  stop
-idle         connecting  !          !        !         !        !          !        !        !           .        stopped
-connecting   .           handshake  !        !         !        !          waiting  refused  !           .        stopped
-handshake    .           !          opening  !         .        .          waiting  refused  !           leaving  closing
-opening      .           !          !        ready     .        .          waiting  refused  !           leaving  closing
-ready        .           !          !        !         blocked  .          waiting  refused  !           leaving  closing
-blocked      .           !          !        !         blocked  ready      waiting  refused  !           leaving  closing
-leaving      .           !          .        .         .        .          waiting  refused  !           .        closing
-waiting      .           !          !        !         !        !          !        !        connecting  .        stopped
-refused      .           !          !        !         !        !          !        !        connecting  .        stopped
-closing      !           !          .        .         .        .          stopped  stopped  !           .        .
-stopped      connecting  !          !        !         !        !          .        .        .           .        .
+state       start       connected  opened   selected  blocked  unblocked  failed   refused  retry       give-up  stop
+idle        connecting  !          !        !         !        !          !        !        !           .        stopped
+connecting  .           handshake  !        !         !        !          waiting  refused  !           .        stopped
+handshake   .           !          opening  !         .        .          waiting  refused  !           leaving  closing
+opening     .           !          !        ready     .        .          waiting  refused  !           leaving  closing
+ready       .           !          !        !         blocked  .          waiting  refused  !           leaving  closing
+blocked     .           !          !        !         blocked  ready      waiting  refused  !           leaving  closing
+leaving     .           !          .        .         .        .          waiting  refused  !           .        closing
+waiting     .           !          !        !         !        !          !        !        connecting  .        stopped
+refused     .           !          !        !         !        !          !        !        connecting  .        stopped
+closing     !           !          .        .         .        .          stopped  stopped  !           .        .
+stopped     connecting  !          !        !         !        !          .        .        .           .        .
 """
 HEAD, *ROWS = [line.split() for line in GRID.strip().splitlines()]
 CELLS = [
     (LinkState(row[0]), LinkInput(name.replace("-", " ")), cell)
     for row in ROWS
-    for name, cell in zip(HEAD, row[1:], strict=True)
+    for name, cell in zip(HEAD[1:], row[1:], strict=True)
 ]
 
 

@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.peer import Acks, Broker, MemoryNetwork, Peer, PeerFactory, Published
+from tests.network import MemoryNetwork
+from tests.peer import Acks, Broker, Peer, PeerFactory, Published
 from tests.strictness import Logged
 
 # pika's generated spec carries no annotations: to the type checker it is Any.

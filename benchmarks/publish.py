@@ -1,0 +1,223 @@
+"""Submit to confirm: pubd beside pika's own Twisted channel, in one run against one RabbitMQ.
+
+``python -m benchmarks.publish --help``. Every run is a process of its own; the ways take turns (A B A B), so that what
+the machine does meanwhile hits all of them. The broker is that of PUBD_BROKER_URL, or a private one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pika
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from benchmarks.measure import Median, Sample, Stopwatch, table
+from benchmarks.ways import Load, way
+from tests.rabbitmq import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds for one run, its process included.
+RUN_TIMEOUT = 120
+
+
+@attrs.frozen
+class Contender:
+    """A way of publishing with its batch; ``ready`` where Messages are made outside the measured time."""
+
+    way: str
+    batch: int = 1
+    ready: bool = False
+
+    def __str__(self) -> str:
+        if not self.way.startswith("pubd"):
+            return self.way
+        return f"{self.way}, batches of {self.batch}" + (", messages made before" if self.ready else "")
+
+
+@attrs.frozen
+class Setting:
+    """What all contenders do alike."""
+
+    window: int
+    persistent: bool
+
+    def __str__(self) -> str:
+        return f"window {self.window:,}, {'persistent' if self.persistent else 'transient'}"
+
+
+def contenders(batches: Sequence[int]) -> list[Contender]:
+    """Stock first: the others are measured against it."""
+    largest = max(batches)
+    return [
+        Contender("stock"),
+        Contender("raw"),
+        *(Contender("pubd", batch) for batch in batches),
+        Contender("pubd-last", largest),
+        Contender("pubd-last", largest, ready=True),
+    ]
+
+
+def measure(name: str, load: Load) -> Sample:
+    """One run in a new process; raises subprocess.SubprocessError."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.publish", "--run", name, json.dumps(attrs.asdict(load))],
+        cwd=ROOT,
+        timeout=RUN_TIMEOUT,
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return Sample(**json.loads(done.stdout))
+
+
+async def _run(reactor: Any, name: str, load: Load) -> None:
+    publishing = way(name, reactor, load)
+    await publishing.open()
+    await publishing.run(load.warm_up)
+    watch = Stopwatch()
+    await publishing.run(load.messages)
+    sample = watch.stop(load.messages)
+    await publishing.close()
+    print(json.dumps(attrs.asdict(sample)))
+
+
+def compare(
+    url: str, settings: Sequence[Setting], entrants: Sequence[Contender], *, rounds: int, messages: int, body: int
+) -> Iterator[tuple[Setting, Contender, list[Sample]]]:
+    """The samples of each setting and contender; each setting is measured in rounds of all contenders."""
+    for setting in settings:
+        samples: dict[Contender, list[Sample]] = {entrant: [] for entrant in entrants}
+        for _, entrant in itertools.product(range(rounds), entrants):
+            with _Queue(url) as queue:
+                load = Load(
+                    url=url,
+                    queue=queue,
+                    messages=messages,
+                    warm_up=max(1, messages // 10),
+                    window=setting.window,
+                    batch=entrant.batch,
+                    body=body,
+                    persistent=setting.persistent,
+                    ready=entrant.ready,
+                )
+                samples[entrant].append(measure(entrant.way, load))
+        for entrant in entrants:
+            yield setting, entrant, samples[entrant]
+
+
+class _Queue:
+    """A durable queue for one run, reached through the default exchange."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._channel = self._connection.channel()
+        self._name = f"pubd-benchmark-{uuid.uuid4().hex[:12]}"
+
+    def __enter__(self) -> str:
+        self._channel.queue_declare(self._name, durable=True)
+        return self._name
+
+    def __exit__(self, *_: object) -> None:
+        # RabbitMQ may have closed a connection that said nothing during a long run.
+        self._connection.process_data_events()
+        self._channel.queue_delete(self._name)
+        self._connection.close()
+
+
+def rows(results: Sequence[tuple[Setting, Contender, list[Sample]]]) -> list[dict[str, Any]]:
+    """One row for each setting and contender: medians, and what they are of the first contender's of that setting."""
+    found: list[dict[str, Any]] = []
+    base: dict[Setting, Median] = {}
+    for setting, entrant, samples in results:
+        median = Median.of(samples)
+        stock = base.setdefault(setting, median)
+        found.append(
+            {
+                **attrs.asdict(setting),
+                **attrs.asdict(entrant),
+                "setting": str(setting),
+                "contender": str(entrant),
+                "messages_per_second": round(median.rate),
+                "cpu_micros_per_message": round(median.micros, 2),
+                "rate_to_stock": round(median.rate / stock.rate, 2),
+                "cpu_to_stock": round(median.micros / stock.micros, 2),
+                "samples": [attrs.asdict(sample) for sample in samples],
+            }
+        )
+    return found
+
+
+def printed(found: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
+    head = ("", "msgs/s", "x stock", "CPU µs/msg", "x stock")
+    parts = []
+    for setting, group in itertools.groupby(found, lambda row: row["setting"]):
+        cells = [
+            (
+                row["contender"],
+                f"{row['messages_per_second']:,}",
+                f"{row['rate_to_stock']:.2f}",
+                f"{row['cpu_micros_per_message']:.1f}",
+                f"{row['cpu_to_stock']:.2f}",
+            )
+            for row in group
+        ]
+        parts.append(f"{setting}\n{table(head, cells)}")
+    return "\n\n".join(parts)
+
+
+def _numbers(text: str) -> list[int]:
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
+    parser.add_argument("--windows", type=_numbers, default=[100, 1000, 10_000], metavar="N,N", help="100,1000,10000")
+    parser.add_argument("--modes", choices=("both", "transient", "persistent"), default="both")
+    parser.add_argument("--batches", type=_numbers, default=[1, 100], metavar="N,N", help="of submit_many; 1,100")
+    parser.add_argument("--body", type=int, default=100, metavar="BYTES", help="100")
+    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="in each run; 20000")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="the median of so many; 3")
+    parser.add_argument("--only", metavar="TEXT", help="stock, and contenders with this in their names")
+    parser.add_argument("--json", action="store_true", help="one JSON document with every sample")
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = _options().parse_args(arguments)
+    if options.run:
+        name, load = options.run[0], Load(**json.loads(options.run[1]))
+        react(lambda reactor: Deferred.fromCoroutine(_run(reactor, name, load)))
+        return
+    modes = {"both": (False, True), "transient": (False,), "persistent": (True,)}[options.modes]
+    settings = [Setting(window, persistent) for persistent in modes for window in options.windows]
+    entrants = contenders(options.batches)
+    if options.only:
+        entrants = entrants[:1] + [entrant for entrant in entrants[1:] if options.only in str(entrant)]
+    with ExitStack() as stack:
+        url = os.environ.get("PUBD_BROKER_URL") or stack.enter_context(Node()).url
+        results = compare(url, settings, entrants, rounds=options.rounds, messages=options.messages, body=options.body)
+        found = rows(list(results))
+    print(json.dumps(found, indent=1) if options.json else printed(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The documentation says what the code does: options, URL parameters, states and public names do not drift apart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docutils.core import publish_doctree
+from docutils.utils import SystemMessage
+
+import pubd
+from pubd.amqp.lane_cycle import LaneState
+from pubd.amqp.lifecycle import LinkState
+from pubd.amqp.url import _PARAMETERS
+from pubd.service import DEFAULT_URL, Options
+
+ROOT = Path(__file__).parents[2]
+SERVICE = (ROOT / "docs/service.rst").read_text()
+README = (ROOT / "README.rst").read_text()
+
+
+def described() -> dict[str, str]:
+    """Each long option of the page with its directive line and text."""
+    blocks: dict[str, str] = {}
+    for found in re.finditer(r"^\.\. option:: (--([\w-]+).*\n(?:\n|   .*\n)*)", SERVICE, re.MULTILINE):
+        assert found[2] not in blocks, f"{found[2]} is described twice"
+        blocks[found[2]] = found[1]
+    return blocks
+
+
+def existing() -> dict[str, str | None]:
+    """Each long option of ``twistd pubd`` with its letter, from the parser itself."""
+    options = Options()
+    letters = {long: short for short, long in options.synonyms.items() if len(short) == 1}
+    return {name.rstrip("="): letters.get(name.rstrip("=")) for name in options.longOpt}
+
+
+def test_the_page_has_every_option_and_no_other() -> None:
+    assert set(described()) == set(existing())
+
+
+def test_the_page_has_the_letters_of_the_options() -> None:
+    for name, block in described().items():
+        assert re.findall(r", -(\w)", block.splitlines()[0]) == [letter for letter in [existing()[name]] if letter]
+
+
+def test_the_page_has_the_defaults_of_the_options() -> None:
+    rows: Any = Options.optParameters
+    parameters = {row[0]: (row[2], row[4] if len(row) > 4 else str) for row in rows}
+    for name, block in described().items():
+        found = re.search(r"Default\s+``([^`]*)``", block)
+        if name == "url":
+            assert found is not None
+            assert found[1] == DEFAULT_URL
+        elif name == "on-channel-close":
+            assert parameters[name][0] == "recover"
+            assert "Default ``recover``" in block
+        elif name in parameters and parameters[name][0] is not None:
+            default, read = parameters[name]
+            assert found is not None, f"{name} is described without its default"
+            assert read(" ".join(found[1].split())) == default, name
+        else:
+            assert found is None, f"{name} has no default"
+
+
+def test_the_page_has_every_url_parameter_and_no_other() -> None:
+    table = SERVICE.split(":class: url-parameters", 1)[1].split("Files are read again", 1)[0]
+    rows = re.findall(r"^   \* - (``.*)$", table, re.MULTILINE)
+    assert sorted(re.findall(r"``(\w+)``", " ".join(rows))) == sorted(_PARAMETERS)
+
+
+@pytest.mark.parametrize(("kind", "states"), [("link", LinkState), ("lane", LaneState)])
+def test_the_tables_of_states_are_complete(kind: str, states: type[LinkState] | type[LaneState]) -> None:
+    page = (ROOT / "docs/lifecycles.rst").read_text()
+    table = page.split(f":class: {kind}-states", 1)[1].split("\n\n\n", 1)[0]
+    assert re.findall(r"^   \* - ``(\w+)``$", table, re.MULTILINE) == [state.value for state in states]
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    page = (ROOT / "docs/api.rst").read_text()
+    named = set(re.findall(r"^\.\. auto(?:class|exception):: (\w+)$", page, re.MULTILINE))
+    assert named == set(pubd.__all__)
+
+
+def test_the_readme_is_plain_rest_without_warnings() -> None:
+    try:
+        publish_doctree(README, settings_overrides={"report_level": 2, "halt_level": 2})
+    except SystemMessage as problem:
+        pytest.fail(str(problem))
+
+
+def test_the_readme_shows_the_example_that_is_tested() -> None:
+    example = (ROOT / "docs/examples/compose.py").read_text().strip("\n")
+    indented = "\n".join(f"    {line}" if line else "" for line in example.splitlines())
+    assert indented in README
