@@ -1,6 +1,6 @@
 """The ways of publishing that are compared. Each publishes the same, and knows when each message is confirmed.
 
-``stock``      ``TwistedChannel.basic_publish``, a Deferred each, publishing the same messages: with a ``message_id`` each
+``stock``      ``TwistedChannel.basic_publish``, a Deferred each, of the same messages: each has its ``message_id``
 ``stock-bare`` the same with one properties object for all, and so without a ``message_id``: nothing to tell them by
 ``raw``        pika's own channel with pubd's ledger: what pubd would cost with pika's encoder and nothing around it
 ``pubd``       ``Publisher.submit_many`` and ``settled()`` of each receipt: submission, memory spool, lane, settlement
@@ -22,8 +22,9 @@ from pubd.amqp.lane import LaneOptions
 from pubd.entry import Entry
 from pubd.ledger import Ledger
 from pubd.message import Message
+from pubd.options import Options
 from pubd.outcome import Outcome
-from pubd.publisher import Options, Publisher
+from pubd.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,9 @@ from pubd.errors import (
     SpoolFull,
 )
 from pubd.message import Message
+from pubd.options import Options
 from pubd.outcome import Cause, Reason
-from pubd.publisher import Options, Publisher
+from pubd.publisher import Publisher
 from pubd.receipt import Confirmed, Receipt
 
 __all__ = [

@@ -55,7 +55,11 @@ class SpoolInUse(SpoolError):
 
 
 class SpoolFailed(SpoolError):
-    """The spool's storage failed or is damaged; what to do stands in the message. The spool takes nothing more."""
+    """The spool's storage failed or is damaged; what to do stands in the message. The spool takes nothing more.
+
+    Whether what was being stored at that moment is in the file shows only when it is opened again: submit it once more
+    with the same idempotency key.
+    """
 
 
 class IdempotencyConflict(PubdError):

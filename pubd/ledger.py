@@ -40,7 +40,8 @@ class Delivery:
 class Ledger:
     """What is in flight on one channel. A new channel starts a new ledger, as its tags start at 1 again."""
 
-    def __init__(self) -> None:
+    def __init__(self, via: Via | None = None) -> None:
+        self._via = via
         self._pending: dict[int, Delivery] = {}
         self._by_message_id: dict[str, Delivery] = {}
         self._oldest_tag = 1
@@ -68,7 +69,7 @@ class Ledger:
             raise ValueError(f"message_id {message_id!r} is in flight on this channel already")
         self._last_tag = tag = self._last_tag + 1
         size = entry.size
-        delivery = Delivery(entry, tag, now, size)
+        delivery = Delivery(entry, tag, now, size, None, None, self._via)
         self._pending[tag] = delivery
         self._by_message_id[message_id] = delivery
         self.bytes += size

@@ -12,52 +12,42 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
-import uuid_utils
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pubd.account import Account
 from pubd.amqp.broker import Broker
-from pubd.amqp.encode import encode_properties
-from pubd.amqp.lane import LaneOptions
 from pubd.amqp.url import BrokerUrl
-from pubd.entry import Entry
 from pubd.errors import PubdError, PublisherStopped, SpoolError
-from pubd.outcome import Outcome, State
+from pubd.healing import Healing
+from pubd.options import Options
+from pubd.outcome import Cause, Outcome, Reason, State
 from pubd.parked import ParkedLog
-from pubd.policy import Policy
+from pubd.parking import copies
+from pubd.policy import Policies
 from pubd.receipt import Receipts
-from pubd.settle import settlement
+from pubd.settling import Settling
 from pubd.spool.url import spool_from_url
+from pubd.submission import entry_of
+from pubd.wakeups import Wakeups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from twisted.internet.interfaces import IDelayedCall
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pubd.amqp.broker import BrokerEvents, BrokerStatus
     from pubd.amqp.lane import Supply
     from pubd.amqp.topology import Topology
+    from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.message import Message
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
-    from pubd.spool.base import Books, Spool
+    from pubd.spool.base import Accepted, Books, Record, Spool
 
-PERSISTENT, TRANSIENT = 2, 1
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """What a publisher does where a message does not say, and how long it waits for RabbitMQ when it stops."""
-
-    mandatory: bool = True
-    persistent: bool = True
-    drain_timeout: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
-    policy: Policy = Policy()
-    lanes: LaneOptions = LaneOptions()
+#: Seconds between looks for what has expired or may be forgotten.
+SWEEP = 1.0
 
 
 class BrokerSide(Protocol):
@@ -100,32 +90,54 @@ class Publisher(Service):
         options: Options | None = None,
         wall: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
-        new_id: Callable[[], str] = lambda: str(uuid_utils.uuid7()),
+        failed: Callable[[SpoolError], None] = lambda _: None,
     ) -> None:
         self._reactor = reactor
         self._spool = spool
+        self._connect = connect
         self._options = options or Options()
         self._wall = wall
         self._random = random
-        self._new_id = new_id
-        self._broker = connect(self)
+        self._failed = failed
+        self._policies = Policies(self._options.policies, self._options.policy)
+        self._open: Deferred[None] | None = None
+        self._left: Callable[[], int] = int
+        self._assemble()
+
+    def _assemble(self) -> None:
+        """What lives from one start to the next stop."""
+        reactor, spool, wall = self._reactor, self._spool, self._wall
         self._receipts = Receipts()
         self._parked_log = ParkedLog(reactor)
-        self._due: dict[str, IDelayedCall] = {}
-        self._counts = dict.fromkeys(Outcome, 0)
-        self._under_way = 0
-        """Commits of submissions and settlements that have not come back."""
-        self._open: Deferred[None] | None = None
+        self._wakeups = Wakeups(clock=reactor, wall=wall, spool=spool, wake=self._wake)
+        self._healing = Healing(clock=reactor, spool=spool, policies=self._policies, wake=self._wake)
+        self._settling = Settling(
+            spool=spool,
+            policies=self._policies,
+            receipts=self._receipts,
+            wakeups=self._wakeups,
+            wake=self._wake,
+            wall=wall,
+            random=self._random,
+            count_spool_time=self._options.expiration_counts_spool_time,
+            parked_log=self._parked_log,
+            parked=self._copy_parked,
+            done=self._done,
+        )
+        self._broker = self._connect(self._settling)
+        self._sweep = LoopingCall(self._sweep_once)
+        self._sweep.clock = reactor
+        self._appending = 0
+        """Submissions that are not committed yet."""
         self._stopping = False
-        self._closed = False
+        self._stopped: Deferred[None] | None = None
         self._quiet: Deferred[None] | None = None
-        self._left: Callable[[], int] = int
         """Waited for by stopService: fires when there is nothing left to drain."""
 
     @classmethod
     def from_url(
         cls,
-        url: str | Sequence[str],
+        url: str | BrokerUrl | Sequence[str | BrokerUrl],
         *,
         spool: str | Spool = "memory:",
         reactor: Any = None,
@@ -133,16 +145,18 @@ class Publisher(Service):
         topology: Topology | None = None,
         options: Options | None = None,
         events: BrokerEvents | None = None,
+        failed: Callable[[SpoolError], None] = lambda _: None,
         random: Callable[[], float] = random_module.random,
         wall: Callable[[], float] = time.time,
     ) -> Publisher:
         """A publisher for the RabbitMQ at ``url`` (or the first of several that answers).
 
-        ``name`` is shown by RabbitMQ as part of the connection's name. Raises :class:`pubd.errors.InvalidOption`.
+        ``name`` is shown by RabbitMQ as part of the connection's name. ``failed`` is called when the spool cannot be
+        opened or its storage fails: the process should end. Raises :class:`pubd.errors.InvalidOption`.
         """
         if reactor is None:
             from twisted.internet import reactor
-        urls = [BrokerUrl.parse(each) for each in ([url] if isinstance(url, str) else url)]
+        urls = [each if isinstance(each, BrokerUrl) else BrokerUrl.parse(each) for each in _several(url)]
         options = options or Options()
 
         def connect(supply: Supply) -> Broker:
@@ -159,11 +173,12 @@ class Publisher(Service):
 
         return cls(
             reactor=reactor,
-            spool=spool_from_url(spool) if isinstance(spool, str) else spool,
+            spool=spool_from_url(spool, reactor=reactor, wall=wall, failed=failed) if isinstance(spool, str) else spool,
             connect=connect,
             options=options,
             random=random,
             wall=wall,
+            failed=failed,
         )
 
     # For applications
@@ -184,19 +199,73 @@ class Publisher(Service):
         if self._open is None or self._stopping:
             why = "is stopping" if self._stopping else "was not started: add it to your application or startService()"
             return fail(PublisherStopped(f"the publisher {why}; nothing was accepted"))
+        ids = self._spool.ids
+        if ids is None:
+            return self._once_open(messages, single=single)
+        options, now = self._options, self._wall()
         try:
-            entries = self._entries(messages)
+            entries = [entry_of(message, ids, options, now) for message in messages]
         except PubdError as error:
             return fail(error)
-        self._under_way += 1
+        self._appending += 1
         # One callback, not a chain of small ones: each step of a Deferred costs as much as encoding a message.
         return self._spool.append(entries).addCallbacks(
-            self._accepted, self._commit_over, callbackArgs=(entries, single)
+            self._accepted, self._not_accepted, callbackArgs=(entries, single)
         )
+
+    def _once_open(self, messages: Iterable[Message], *, single: bool) -> Deferred[Any]:
+        handed = list(messages)
+
+        def go(_: None) -> Deferred[Any]:
+            if self._spool.ids is None:
+                return fail(SpoolError("the spool could not be opened, see the log; nothing was accepted"))
+            return self._hand_in(handed, single=single)
+
+        return self._opened().addCallback(go)
+
+    def _accepted(
+        self, accepted: Sequence[Accepted], entries: Sequence[Entry], single: bool
+    ) -> list[Receipt] | Receipt:
+        self._not_accepted(None)
+        self._wake({entry.exchange for entry in entries if entry.due is None})
+        for entry in entries:
+            if entry.due is not None:
+                self._wakeups.at(entry.exchange, entry.due)
+        receipts = self._receipts.issue(accepted)
+        return receipts[0] if single else receipts
+
+    def _not_accepted(self, result: Any) -> Any:
+        self._appending -= 1
+        self._look_for_quiet()
+        return result
+
+    def retry(self, ids: Sequence[str]) -> Deferred[None]:
+        """Publish parked and deferred messages again, now, with their attempts counted anew."""
+        return self._spool.retry(ids).addCallback(self._retried, ids)
+
+    def _retried(self, exchanges: Collection[str], ids: Sequence[str]) -> None:
+        for id in ids:
+            self._receipts.changed(id, State.READY, 0, None)
+        self._wake(exchanges)
+
+    def discard(self, ids: Sequence[str], reason: str) -> Deferred[Collection[str]]:
+        """Drop messages that are not in flight; fires with the ids of those that were dropped."""
+        return self._spool.discard(ids, reason).addCallback(self._discarded, reason)
+
+    def _discarded(self, ids: Collection[str], reason: str) -> Collection[str]:
+        for id in ids:
+            self._receipts.changed(id, State.DISCARDED, 0, Reason(cause=Cause.DISCARDED, text=reason))
+        # An ordering key may have lost the head that blocked it.
+        self._spool.backlog().addCallbacks(self._wake, lambda _: None)
+        return ids
+
+    def record(self, id: str) -> Deferred[Record | None]:
+        """What is known of a message: its state, and every attempt that did not succeed; None if nothing is known."""
+        return self._spool.record(id)
 
     def account(self) -> Account:
         """The books and the deliveries so far."""
-        counts = self._counts
+        counts = self._settling.counts
         return Account(
             books=self._spool.books(),
             published=self._broker.status().published,
@@ -217,7 +286,8 @@ class Publisher(Service):
     def startService(self) -> None:
         """Open the spool, connect, and publish what waits."""
         super().startService()
-        self._stopping = self._closed = False
+        if self._stopped is not None:
+            self._assemble()
         self._open = Deferred.fromCoroutine(self._start())
 
     def stopService(self) -> Deferred[None]:
@@ -226,10 +296,12 @@ class Publisher(Service):
         Always fires. What is not settled by then is told :class:`pubd.errors.PublisherStopped`.
         """
         super().stopService()
-        if self._open is None or self._stopping:
+        if self._open is None:
             return succeed(None)
-        self._stopping = True
-        return Deferred.fromCoroutine(self._stop())
+        if self._stopped is None:
+            self._stopping = True
+            self._stopped = Deferred.fromCoroutine(self._stop())
+        return _another(self._stopped)
 
     async def _start(self) -> None:
         try:
@@ -237,18 +309,24 @@ class Publisher(Service):
             backlog = await self._spool.backlog()
         except SpoolError as error:
             self.log.critical("the spool cannot be opened: {error}", error=str(error))
+            self._failed(error)
             return
         if self._stopping:
             return
         self._broker.start()
-        self._broker.wake(backlog)
+        self._wake(backlog)
         for exchange in backlog:
-            self._wake_when_due(exchange)
+            self._wakeups.look(exchange)
+        self._healing.start()
+        self._sweep.start(SWEEP, now=False).addErrback(
+            lambda failure: self.log.failure("nothing expires or is forgotten any more", failure)
+        )
 
     async def _stop(self) -> None:
-        opened = self._open
-        assert opened is not None
-        await opened
+        await self._opened()
+        self._healing.stop()
+        if self._sweep.running:
+            self._sweep.stop()
         until = self._reactor.seconds() + self._options.drain_timeout
         if not self._spool.durable:
             # What is accepted but not published would be gone with the process.
@@ -260,18 +338,14 @@ class Publisher(Service):
         books = self._spool.books()
         await self._spool.close()
         self._open = None
-        self._closed = True
-        for call in self._due.values():
-            call.cancel()
-        self._due.clear()
+        self._wakeups.stop()
         self._parked_log.stop()
-        for receipt in self._receipts:
-            receipt.stop()
+        self._receipts.stop()
         self._report(books)
 
     async def _drained(self, left: Callable[[], int], until: float) -> None:
         """Wait for ``left()`` and the commits under way to become 0, but not beyond ``until`` (reactor seconds)."""
-        remaining = left() + self._under_way
+        remaining = left() + self._uncommitted
         timeout = max(0.0, until - self._reactor.seconds())
         if not remaining:
             return
@@ -286,8 +360,52 @@ class Publisher(Service):
             deadline.cancel()
 
     def _check_quiet(self) -> None:
-        if self._quiet is not None and not self._quiet.called and not (self._left() + self._under_way):
+        if self._quiet is not None and not self._quiet.called and not (self._left() + self._uncommitted):
             self._quiet.callback(None)
+
+    def _look_for_quiet(self) -> None:
+        """After the callbacks of what has just ended."""
+        if self._quiet is not None:
+            self._reactor.callLater(0, self._check_quiet)
+
+    @property
+    def _uncommitted(self) -> int:
+        return self._appending + self._settling.under_way
+
+    def _opened(self) -> Deferred[None]:
+        """Fires once the spool has been opened, or not; each caller gets a Deferred of its own."""
+        return succeed(None) if self._open is None else _another(self._open)
+
+    # Between the parts
+
+    def _wake(self, exchanges: Collection[str]) -> None:
+        if exchanges:
+            self._broker.wake(exchanges)
+
+    def _done(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> None:
+        self._healing.settled(confirmed, others)
+        self._look_for_quiet()
+
+    async def _store_copies(self, parked: Sequence[Settlement]) -> None:
+        ids = self._spool.ids
+        assert ids is not None
+        entries = copies(parked, self._policies, ids, self._wall())
+        if entries:
+            await self._spool.append(entries)
+            self._wake({entry.exchange for entry in entries})
+
+    def _copy_parked(self, parked: Sequence[Settlement]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._store_copies(parked))
+
+    async def _sweep_once(self) -> None:
+        try:
+            swept = await self._spool.sweep(self._wall(), self._options.retain)
+        except SpoolError as error:
+            self.log.error("sweeping the spool failed: {error}", error=str(error))
+            return
+        for entry in swept.expired:
+            self._receipts.changed(entry.id, State.EXPIRED, entry.attempts, None)
+        self._wake(swept.wake)
 
     def _report(self, books: Books) -> None:
         if not books.held:
@@ -302,119 +420,13 @@ class Publisher(Service):
                 parked=books.parked,
             )
 
-    # The supply of the lanes
 
-    def claim(self, exchange: str, limit: int, max_bytes: int) -> Deferred[Sequence[Entry]]:
-        """See :class:`pubd.amqp.lane.Supply`."""
-        return self._spool.claim(exchange, limit, max_bytes, self._wall())
+def _another(first: Deferred[None]) -> Deferred[None]:
+    """One Deferred more for the same event."""
+    waiter: Deferred[None] = Deferred()
+    first.addBoth(lambda _: waiter.callback(None))
+    return waiter
 
-    def release(self, entries: Sequence[Entry]) -> None:
-        """See :class:`pubd.amqp.lane.Supply`."""
-        self._spool.release(entries)
 
-    def outcomes(self, deliveries: Sequence[Delivery]) -> None:
-        """See :class:`pubd.amqp.lane.Supply`."""
-        confirmed: list[Entry] = []
-        lost: list[Entry] = []
-        others: list[Settlement] = []
-        now = self._wall()
-        counts = self._counts
-        for delivery in deliveries:
-            outcome = delivery.outcome
-            if outcome is Outcome.CONFIRMED:
-                confirmed.append(delivery.entry)
-                continue
-            assert outcome is not None
-            counts[outcome] += 1
-            change = settlement(delivery, self._options.policy, now, self._random)
-            if change is None:
-                lost.append(delivery.entry)
-            else:
-                others.append(change)
-        counts[Outcome.CONFIRMED] += len(confirmed)
-        if lost:
-            self._spool.release(lost)
-        if confirmed or others:
-            self._under_way += 1
-            settled = self._spool.settle(confirmed, others)
-            settled.addBoth(self._commit_over)
-            settled.addCallback(lambda _: self._settled(confirmed, others))
-            settled.addErrback(lambda failure: self.log.failure("settlements could not be stored", failure))
-        self._check_quiet()
-
-    # Between the two
-
-    def _entries(self, messages: Iterable[Message]) -> list[Entry]:
-        options, new_id, now = self._options, self._new_id, self._wall()
-        default_mode = PERSISTENT if options.persistent else TRANSIENT
-        entries = []
-        for message in messages:
-            id = new_id()
-            message_id = message.message_id or id
-            entries.append(
-                Entry(
-                    id=id,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    message_id=message_id,
-                    mandatory=options.mandatory if message.mandatory is None else message.mandatory,
-                    properties=encode_properties(
-                        message, message_id=message_id, delivery_mode=message.delivery_mode or default_mode
-                    ),
-                    body=message.body,
-                    accepted_at=now,
-                )
-            )
-        return entries
-
-    def _accepted(self, _: None, entries: Sequence[Entry], single: bool) -> list[Receipt] | Receipt:
-        self._commit_over(None)
-        add = self._receipts.add
-        receipts = [add(entry.id, entry.message_id) for entry in entries]
-        self._broker.wake({entry.exchange for entry in entries})
-        return receipts[0] if single else receipts
-
-    def _settled(self, confirmed: Sequence[Entry], others: Sequence[Settlement]) -> None:
-        receipts = self._receipts
-        if receipts:
-            for entry in confirmed:
-                receipt = receipts.pop(entry.id)
-                if receipt is not None:
-                    receipt.settle(State.CONFIRMED, entry.attempts)
-        for change in others:
-            entry = change.entry
-            if change.state is State.PARKED:
-                self._parked_log.note(change)
-            elif change.due is not None:
-                self._wake_at(entry.exchange, change.due)
-            receipt = receipts.get(entry.id)
-            if receipt is not None:
-                receipt.settle(change.state, change.attempts, change.reason)
-
-    def _commit_over(self, result: Any) -> Any:
-        self._under_way -= 1
-        if self._quiet is not None:
-            # After the callbacks of this commit.
-            self._reactor.callLater(0, self._check_quiet)
-        return result
-
-    def _wake_at(self, exchange: str, due: float) -> None:
-        """Wake the lane at ``due``, unless it is to be woken before."""
-        if self._closed:
-            return
-        delay, call = max(0.0, due - self._wall()), self._due.get(exchange)
-        if call is None:
-            self._due[exchange] = self._reactor.callLater(delay, self._wake_due, exchange)
-        elif call.getTime() - self._reactor.seconds() > delay:
-            call.reset(delay)
-
-    def _wake_due(self, exchange: str) -> None:
-        del self._due[exchange]
-        self._broker.wake([exchange])
-        self._wake_when_due(exchange)
-
-    def _wake_when_due(self, exchange: str) -> None:
-        """Wake the lane again for the deferred message after those that are due now."""
-        next_due = self._spool.due(exchange, self._wall())
-        next_due.addCallback(lambda due: None if due is None else self._wake_at(exchange, due))
-        next_due.addErrback(lambda failure: self.log.failure("the spool could not say what is due", failure))
+def _several(url: str | BrokerUrl | Sequence[str | BrokerUrl]) -> Sequence[str | BrokerUrl]:
+    return [url] if isinstance(url, str | BrokerUrl) else url

@@ -12,10 +12,15 @@ from pubd.errors import MessageDiscarded, MessageExpired, MessageParked, Publish
 from pubd.outcome import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pubd.errors import PubdError
+    from pubd.ledger import Delivery
     from pubd.outcome import Reason
+    from pubd.spool.base import Accepted
+
+
+_ENDS = (State.CONFIRMED, State.EXPIRED, State.DISCARDED)
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +164,39 @@ class Receipts:
             receipt = held if isinstance(held, Receipt) else held()
             if receipt is not None:
                 yield receipt
+
+    def issue(self, accepted: Sequence[Accepted]) -> list[Receipt]:
+        """The receipt for each; for a message that was accepted before, the one that is held already, if any is."""
+        add = self.add
+        return [add(one.id, one.message_id) if one.new else self._again(one) for one in accepted]
+
+    def confirmed(self, deliveries: Sequence[Delivery]) -> None:
+        """RabbitMQ took these, and the spool knows."""
+        if not self._held:
+            return
+        for delivery in deliveries:
+            entry = delivery.entry
+            receipt = self.pop(entry.id)
+            if receipt is not None:
+                receipt.settle(State.CONFIRMED, entry.attempts)
+
+    def changed(self, id: str, state: State, attempts: int, reason: Reason | None) -> None:
+        """The message is in ``state`` now."""
+        receipt = self.pop(id) if state in _ENDS else self.get(id)
+        if receipt is not None:
+            receipt.settle(state, attempts, reason)
+
+    def stop(self) -> None:
+        """Whoever waits is told that the publisher stopped."""
+        for receipt in self:
+            receipt.stop()
+
+    def _again(self, accepted: Accepted) -> Receipt:
+        receipt = self.get(accepted.id)
+        if receipt is None:
+            receipt = self.add(accepted.id, accepted.message_id)
+            self.changed(accepted.id, accepted.state, accepted.attempts, accepted.reason)
+        return receipt
 
     def add(self, id: str, message_id: str) -> Receipt:
         """The receipt for this message: a new one, which is kept only as long as the caller, or a waiter, does."""

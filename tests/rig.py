@@ -12,9 +12,10 @@ from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Topology
 from pubd.errors import MessageParked, PubdError
 from pubd.message import Message
+from pubd.options import Options
 from pubd.outcome import Reason
 from pubd.policy import Policy
-from pubd.publisher import Options, Publisher
+from pubd.publisher import Publisher
 from pubd.receipt import Confirmed, Receipt
 from pubd.spool.base import Spool
 from pubd.spool.memory import MemorySpool

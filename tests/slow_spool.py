@@ -23,6 +23,8 @@ class AtOnce:
 class SlowSpool(MemorySpool):
     """What it is asked is done at once; the answers fire after ``opening``, ``commit`` or ``claiming`` seconds."""
 
+    durable: bool
+
     def __init__(
         self,
         clock: Any,

@@ -20,7 +20,7 @@ from pubd.amqp.lane_cycle import PUBLISHING, LaneInput, LaneState, next_state
 from pubd.amqp.reasons import of_channel
 from pubd.errors import InvalidMessage, LinkLost
 from pubd.ledger import Delivery, Ledger
-from pubd.outcome import Cause, Outcome, Reason
+from pubd.outcome import Cause, Outcome, Reason, Via
 from pubd.probation import (
     CHANNEL_STRIKES,
     CONNECTION_STRIKES,
@@ -288,7 +288,7 @@ class Lane:
         if connection is not self._connection:
             return
         self._channel = channel
-        self._ledger = Ledger()
+        self._ledger = Ledger(Via(connection.node, channel.channel_number))
         self._encoder = FrameEncoder(channel.channel_number, connection.frame_max)
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)

@@ -164,6 +164,12 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
         return dict(self._impl.server_properties or {})
 
     @property
+    def node(self) -> str:
+        """The broker's name for itself (of the cluster, which by default is its first node's), and its address."""
+        name = self.server_properties.get("cluster_name", b"")
+        return f"{name.decode('utf-8', 'replace') if isinstance(name, bytes) else name} {self.url.peer}".strip()
+
+    @property
     def reason(self) -> Reason | None:
         """Why the connection is ending, once it is known."""
         return None if self._verdict is None else self._verdict.reason

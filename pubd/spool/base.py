@@ -10,13 +10,52 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from pubd.errors import SpoolFull
+from pubd.outcome import Cause, Reason, State
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from twisted.internet.defer import Deferred
 
     from pubd.entry import Entry
-    from pubd.outcome import Settlement
+    from pubd.ledger import Delivery
+    from pubd.outcome import Settlement, Via
+    from pubd.spool.ids import Ids
+
+#: Why a message is in the state expired.
+TTL_PASSED = Reason(cause=Cause.TTL, text="before it could be published")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Past any of these a submission is refused; None is no limit. ``min_free`` is the disk's; sizes in bytes."""
+
+    max_bytes: int | None = None
+    max_rows: int | None = None
+    min_free: int | None = None
+
+    def check(self, *, held: int, bytes: int, rows: int, size: int, free: Callable[[], int] | None) -> None:
+        """Raise SpoolFull if ``rows`` more messages of ``size`` bytes would pass a limit; ``free`` asks the disk."""
+        if not rows:
+            return
+        if self.max_bytes is not None and bytes + size > self.max_bytes:
+            raise SpoolFull(
+                "max_bytes",
+                f"{bytes:,} of {self.max_bytes:,} bytes are held and {size:,} more were submitted; "
+                "wait until messages are confirmed, or raise the limit",
+            )
+        if self.max_rows is not None and held + rows > self.max_rows:
+            raise SpoolFull(
+                "max_rows",
+                f"{held:,} of {self.max_rows:,} messages are held and {rows:,} more were submitted; "
+                "wait until messages are confirmed, or raise the limit",
+            )
+        if self.min_free is not None and free is not None and (left := free()) - size < self.min_free:
+            raise SpoolFull(
+                "min_free",
+                f"the disk has {left:,} bytes free and {self.min_free:,} are kept in reserve; make room on it",
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -46,51 +85,152 @@ class Books:
         return self.accepted - (self.confirmed + self.expired + self.discarded + self.held)
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
-    """Past any of these a submission is refused; None is no limit. ``min_free`` is the disk's; sizes in bytes."""
+@attrs.frozen
+class Accepted:
+    """The spool's answer for one entry: the message that it is now, or was already (``new`` false)."""
 
-    max_bytes: int | None = None
-    max_rows: int | None = None
-    min_free: int | None = None
+    id: str
+    message_id: str
+    state: State
+    new: bool
+    attempts: int = 0
+    reason: Reason | None = None
+
+
+def accepted(entry: Entry, *, new: bool) -> Accepted:
+    """The answer for an entry of the submission under way."""
+    state = State.READY if entry.due is None else State.DEFERRED
+    return Accepted(entry.id, entry.message_id, state, new)
+
+
+@attrs.frozen
+class Attempt:
+    """A delivery that did not end as confirmed; ``times`` counts lost ones, which share an entry with number 0."""
+
+    number: int
+    at: float
+    times: int
+    outcome: str
+    node: str | None
+    channel: int | None
+    tag: int | None
+    code: int | None
+    text: str | None
+
+
+@attrs.frozen
+class Returned:
+    """Messages parked as returned that share exchange and routing key; ``first`` is the id of the oldest."""
+
+    exchange: str
+    routing_key: str
+    first: str
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What the spool knows of one message, without its body."""
+
+    id: str
+    message_id: str
+    exchange: str
+    routing_key: str
+    state: State
+    in_flight: bool
+    attempts: int
+    accepted_at: float
+    due: float | None
+    reason: Reason | None
+    """Why it is deferred, parked, expired or discarded."""
+    settled_at: float | None
+    via: Via | None
+    tag: int | None
+    """The delivery that settled it, if one did."""
+    failures: tuple[Attempt, ...]
+
+
+@attrs.frozen
+class Swept:
+    """What a sweep did: messages that expired, how many settled ones were forgotten, exchanges to wake.
+
+    The ``expired`` may come without their properties and bodies.
+    """
+
+    expired: tuple[Entry, ...]
+    purged: int
+    wake: tuple[str, ...]
 
 
 class Spool(Protocol):
-    """Where accepted messages are kept. Everything goes in batches; a batch of one takes the same path."""
+    """Where accepted messages are kept. Everything goes in batches; a batch of one takes the same path.
+
+    Times are epoch seconds. A Deferred fails with :class:`pubd.errors.SpoolError`, and then nothing of it has happened.
+    """
 
     durable: bool
     """Whether messages survive the end of the process."""
+    records_confirmed: bool
+    """Whether what was confirmed at once, without an idempotency key, has a record too until it is swept."""
+    ids: Ids | None
+    """Numbers entries (``seq``, ``id``) before they are appended; None until the spool is open."""
 
     def open(self) -> Deferred[None]:
-        """Make ready for use. Errback: :class:`pubd.errors.SpoolError`, with what to do."""
+        """Make ready for use."""
+
+    def close(self) -> Deferred[None]:
+        """Finish what is under way and let go of the store."""
 
     def backlog(self) -> Deferred[Collection[str]]:
         """Exchanges that have ready or deferred messages."""
 
     def due(self, exchange: str, after: float) -> Deferred[float | None]:
-        """When (epoch seconds, later than ``after``) the next deferred message of ``exchange`` is due, if any is."""
+        """When (later than ``after``) the next deferred message of ``exchange`` is due, if any is."""
 
-    def append(self, entries: Sequence[Entry]) -> Deferred[None]:
-        """Accept all of ``entries`` or none; fires once they are stored (and synced, if durable), numbered in order.
+    def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
+        """Accept all of ``entries`` or none; fires once they are stored (and synced, if durable), in order.
 
-        Errback: :class:`pubd.errors.SpoolFull` naming the limit, or another :class:`pubd.errors.SpoolError`.
+        An ``idempotency_key`` that is known with the same fingerprint gives the message it belongs to instead of a new
+        one, with another fingerprint :class:`pubd.errors.IdempotencyConflict`. Past a limit it fails with
+        :class:`pubd.errors.SpoolFull` naming it.
         """
 
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         """The next ready messages of ``exchange`` in order of acceptance, now in the hands of the caller.
 
-        At most ``limit`` of them and, but for the first, at most ``max_bytes``. Deferred ones whose time has come
-        (``now``, epoch seconds) are ready. Each is to be settled or released.
+        At most ``limit`` of them and, but for the first, at most ``max_bytes``. Deferred ones whose time has come are
+        ready; expired ones are passed over; of an ordering key only the first unsettled message is given. Each is to
+        be settled or released.
         """
 
     def release(self, entries: Sequence[Entry]) -> None:
         """Give claimed messages back as they were; they will be claimed again in their old place, no attempt spent."""
 
-    def settle(self, confirmed: Sequence[Entry], others: Sequence[Settlement]) -> Deferred[None]:
-        """End or change the state of claimed messages; fires once stored (and synced, if durable)."""
+    def lose(self, deliveries: Sequence[Delivery]) -> None:
+        """Release the messages of lost deliveries, and note the loss in their records."""
+
+    def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Collection[str]]:
+        """End or change the state of claimed messages; fires once stored (and synced, if durable).
+
+        Gives the exchanges in which the next message of an ordering key became claimable.
+        """
+
+    def sweep(self, now: float, retain: float) -> Deferred[Swept]:
+        """Settle what has expired and forget what was settled more than ``retain`` seconds ago; a bounded number."""
+
+    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
+        """Make parked and deferred messages ready, attempts counted anew; the exchanges to wake."""
+
+    def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
+        """Settle messages that are not in flight as discarded, for the reason ``text``; the ids of those discarded."""
+
+    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
+        """Up to ``limit`` groups of messages parked as returned, by exchange and routing key."""
+
+    def heal(self, group: Returned) -> Deferred[Collection[str]]:
+        """Make the parked messages of ``group`` ready, attempts counted anew; the exchanges to wake."""
+
+    def record(self, id: str) -> Deferred[Record | None]:
+        """What is known of a message; None if nothing is, or no more."""
 
     def books(self) -> Books:
-        """The account at this moment."""
-
-    def close(self) -> Deferred[None]:
-        """Finish what is under way and let go of the store."""
+        """The account as of the last commit."""

@@ -3,79 +3,81 @@
 from __future__ import annotations
 
 import heapq
+import secrets
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
-from pubd.errors import SpoolFull
-from pubd.outcome import Settlement, State
-from pubd.spool.base import Books
+from pubd.errors import IdempotencyConflict, SpoolFull
+from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
+from pubd.spool.base import TTL_PASSED, Accepted, Attempt, Books, Limits, Record, Returned, Swept, accepted
+from pubd.spool.ids import TAG_BITS, Ids
+from pubd.spool.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pubd.entry import Entry
+    from pubd.ledger import Delivery
 
 DEFAULT_MAX_BYTES = 1 << 30
+#: Messages expired, and messages forgotten, by one sweep.
+SWEEP_BATCH = 2000
 
 
 @attrs.define(eq=False)
-class _Shelf:
-    """The open messages of one exchange."""
+class _Note:
+    """What is to be known of a message beyond that it is ready or in flight."""
 
-    fresh: deque[Entry] = attrs.Factory(deque)
-    """Never claimed, in order of acceptance."""
-    again: list[tuple[int, Entry]] = attrs.Factory(list)
-    """Heap by seq: released or due again; older than most of ``fresh``."""
-    deferred: list[tuple[float, int, Entry]] = attrs.Factory(list)
-    """Heap by due time."""
+    state: State = State.READY
+    due: float | None = None
+    reason: Reason | None = None
+    failures: dict[int, Attempt] = attrs.Factory(dict)
 
-    def ripen(self, now: float) -> int:
-        """Move what is due to ``again``; how many."""
-        moved = 0
-        while self.deferred and self.deferred[0][0] <= now:
-            _, seq, entry = heapq.heappop(self.deferred)
-            heapq.heappush(self.again, (seq, entry))
-            moved += 1
-        return moved
 
-    def peek(self) -> Entry | None:
-        """The next message in order."""
-        if self.again and (not self.fresh or self.again[0][0] < self.fresh[0].seq):
-            return self.again[0][1]
-        return self.fresh[0] if self.fresh else None
-
-    def pop(self, entry: Entry) -> None:
-        """Remove what ``peek`` showed."""
-        if self.fresh and self.fresh[0] is entry:
-            self.fresh.popleft()
-        else:
-            heapq.heappop(self.again)
-
-    @property
-    def empty(self) -> bool:
-        return not (self.fresh or self.again or self.deferred)
+_PLAIN = _Note()
 
 
 class MemorySpool:
     """Fulfils :class:`pubd.spool.base.Spool` without a disk: what it holds ends with the process.
 
-    ``max_bytes`` bounds everything that is held, in flight and parked included.
+    ``wall`` gives epoch seconds. ``max_bytes`` stands for limits that name no other; ``min_free`` is not looked at.
+    Messages confirmed at their first attempt, without an idempotency key, are counted and forgotten, so that the
+    memory goes with what is held; every other one has its record until it is swept.
     """
 
     durable = False
+    records_confirmed = False
 
-    def __init__(self, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._shelves: dict[str, _Shelf] = {}
-        self._claimed: set[Entry] = set()
-        self._parked: dict[str, Settlement] = {}
-        self._seq = 0
-        self._bytes = 0
-        self._ready = 0
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        wall: Callable[[], float] = time.time,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self.ids: Ids | None = Ids(secrets.randbits(TAG_BITS), 0, wall)
+        self._ids = self.ids
+        self._limits = limits or Limits(max_bytes=max_bytes)
+        self._wall = wall
+        self._shelves: dict[str, Shelf] = {}
+        self._held: dict[int, Entry] = {}
+        """Everything not settled, by seq."""
+        self._claimed: set[int] = set()
+        self._notes: dict[int, _Note] = {}
+        self._parked: set[int] = set()
+        self._expiring: list[tuple[float, int]] = []
+        """Heap; what is settled or parked by its time is passed over then."""
+        self._keys: dict[str, tuple[int, bytes]] = {}
+        self._records: dict[int, Record] = {}
+        self._settled: deque[tuple[float, int, str | None]] = deque()
+        """When, seq and idempotency key of everything in ``_records``."""
+        self._accepted = 0
         self._deferred = 0
+        self._bytes = 0
         self._ended = dict.fromkeys((State.CONFIRMED, State.EXPIRED, State.DISCARDED), 0)
 
     def open(self) -> Deferred[None]:
@@ -85,106 +87,348 @@ class MemorySpool:
         return succeed(None)
 
     def backlog(self) -> Deferred[Collection[str]]:
-        return succeed(list(self._shelves))
+        return succeed([name for name, shelf in self._shelves.items() if shelf.held > shelf.parked])
 
     def due(self, exchange: str, after: float) -> Deferred[float | None]:
         shelf = self._shelves.get(exchange)
-        deferred = shelf.deferred if shelf is not None else []
-        return succeed(min((due for due, _, _ in deferred if due > after), default=None))
+        return succeed(shelf.next_due(after, self._is_due) if shelf is not None else None)
 
-    def append(self, entries: Sequence[Entry]) -> Deferred[None]:
-        size = sum(entry.size for entry in entries)
-        if self._bytes + size > self._max_bytes:
-            return fail(
-                SpoolFull(
-                    "max_bytes",
-                    f"{self._bytes:,} of {self._max_bytes:,} bytes are held and {size:,} more were submitted; "
-                    "wait until messages are confirmed, or raise the limit",
-                )
-            )
-        shelves = self._shelves
-        for entry in entries:
-            self._seq += 1
-            entry.seq = self._seq
-            shelf = shelves.get(entry.exchange)
+    # Submission
+
+    def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
+        try:
+            fresh, answers = self._known(entries)
+            size = sum(entry.size for entry in fresh)
+            self._limits.check(held=len(self._held), bytes=self._bytes, rows=len(fresh), size=size, free=None)
+        except (IdempotencyConflict, SpoolFull) as refused:
+            return fail(refused)
+        for entry in fresh:
+            shelf = self._shelves.get(entry.exchange)
             if shelf is None:
-                shelf = shelves[entry.exchange] = _Shelf()
-            shelf.fresh.append(entry)
+                shelf = self._shelves[entry.exchange] = Shelf()
+            self._held[entry.seq] = entry
+            shelf.held += 1
+            if entry.due is None:
+                shelf.fresh.append(entry)
+            else:
+                self._defer(entry, entry.due, self._note(entry.seq))
+            if entry.ordering_key is not None:
+                shelf.keys.setdefault(entry.ordering_key, deque()).append(entry.seq)
+            if entry.expires_at is not None:
+                heapq.heappush(self._expiring, (entry.expires_at, entry.seq))
+            if entry.idempotency_key is not None:
+                self._keys[entry.idempotency_key] = (entry.seq, entry.fingerprint)
+        self._accepted += len(fresh)
         self._bytes += size
-        self._ready += len(entries)
-        return succeed(None)
+        return succeed(answers)
+
+    def _known(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Accepted]]:
+        """Which of them are new, and the answer for each. Raises IdempotencyConflict."""
+        fresh: list[Entry] = []
+        answers: list[Accepted] = []
+        seen: dict[str, Entry] = {}
+        for entry in entries:
+            key = entry.idempotency_key
+            if key is not None:
+                known = self._keys.get(key)
+                first = seen.setdefault(key, entry)
+                if (known[1] if known else first.fingerprint) != entry.fingerprint:
+                    raise IdempotencyConflict(key)
+                if known or first is not entry:
+                    answers.append(self._again(known[0]) if known else accepted(first, new=False))
+                    continue
+            fresh.append(entry)
+            answers.append(accepted(entry, new=True))
+        return fresh, answers
+
+    def _again(self, seq: int) -> Accepted:
+        record = self._record(seq)
+        assert record is not None, "a key is forgotten with its message"
+        return Accepted(record.id, record.message_id, record.state, False, record.attempts, record.reason)
+
+    # Claims
 
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         shelf = self._shelves.get(exchange)
         if shelf is None:
             return succeed([])
-        ripe = shelf.ripen(now)
-        self._deferred -= ripe
-        self._ready += ripe
+        for entry in shelf.ripe(now, self._held, self._is_due):
+            self._ready(entry)
         claimed: list[Entry] = []
         size = 0
-        while len(claimed) < limit:
-            entry = shelf.peek()
-            if entry is None:
-                break
-            size += entry.size
+        while len(claimed) < limit and (candidate := shelf.pop()) is not None:
+            if not self._claimable(shelf, candidate, now):
+                continue
+            size += candidate.size
             if claimed and size > max_bytes:
+                shelf.put_back(candidate)
                 break
-            shelf.pop(entry)
-            claimed.append(entry)
-        if shelf.empty:
-            del self._shelves[exchange]
-        self._ready -= len(claimed)
-        self._claimed.update(claimed)
+            self._claimed.add(candidate.seq)
+            claimed.append(candidate)
         return succeed(claimed)
+
+    def _claimable(self, shelf: Shelf, entry: Entry, now: float) -> bool:
+        """Shelves may show a message that is settled, claimed or not ready any more, or not yet the head of its key."""
+        seq = entry.seq
+        return (
+            self._is_ready(seq)
+            # What has expired is settled by the next sweep.
+            and (entry.expires_at is None or entry.expires_at > now)
+            and (entry.ordering_key is None or shelf.head(entry.ordering_key, self._held) == seq)
+        )
+
+    def _is_ready(self, seq: int) -> bool:
+        return seq in self._held and seq not in self._claimed and self._notes.get(seq, _PLAIN).state is State.READY
+
+    def _is_due(self, seq: int, due: float) -> bool:
+        """Whether the message is still deferred until then."""
+        note = self._notes.get(seq)
+        return note is not None and note.due == due and note.state is State.DEFERRED
 
     def release(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._claimed.remove(entry)
-            heapq.heappush(self._shelf(entry).again, (entry.seq, entry))
-        self._ready += len(entries)
+            self._claimed.remove(entry.seq)
+            self._shelves[entry.exchange].put_back(entry)
 
-    def settle(self, confirmed: Sequence[Entry], others: Sequence[Settlement]) -> Deferred[None]:
-        self._claimed.difference_update(confirmed)
-        self._bytes -= sum(entry.size for entry in confirmed)
-        self._ended[State.CONFIRMED] += len(confirmed)
-        for settlement in others:
-            self._settle(settlement)
-        return succeed(None)
+    def lose(self, deliveries: Sequence[Delivery]) -> None:
+        now = self._wall()
+        for delivery in deliveries:
+            note = self._note(delivery.entry.seq)
+            times = note.failures[0].times + 1 if 0 in note.failures else 1
+            note.failures[0] = _attempt(0, now, times, Outcome.LOST, delivery.via, delivery.tag, delivery.reason)
+        self.release([delivery.entry for delivery in deliveries])
 
-    def _settle(self, settlement: Settlement) -> None:
-        entry = settlement.entry
-        self._claimed.remove(entry)
-        entry.attempts = settlement.attempts
-        if settlement.state is State.DEFERRED:
-            assert settlement.due is not None
-            heapq.heappush(self._shelf(entry).deferred, (settlement.due, entry.seq, entry))
-            self._deferred += 1
-        elif settlement.state is State.READY:
-            heapq.heappush(self._shelf(entry).again, (entry.seq, entry))
-            self._ready += 1
-        elif settlement.state is State.PARKED:
-            self._parked[entry.id] = settlement
+    # Settlement
+
+    def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Collection[str]]:
+        now = self._wall()
+        heads: set[tuple[str, str]] = set()
+        for delivery in confirmed:
+            entry = delivery.entry
+            self._claimed.remove(entry.seq)
+            if entry.idempotency_key is not None or entry.seq in self._notes:
+                self._remember(entry, State.CONFIRMED, None, now, delivery.via, delivery.tag)
+            self._end(entry, State.CONFIRMED, heads)
+        for change in others:
+            self._change(change, now, heads)
+        return succeed(self._new_heads(heads))
+
+    def _change(self, change: Settlement, now: float, heads: set[tuple[str, str]]) -> None:
+        entry, shelf = change.entry, self._shelves[change.entry.exchange]
+        note = self._note(entry.seq)
+        self._claimed.remove(entry.seq)
+        entry.attempts = number = change.attempts
+        note.reason = change.reason
+        if change.outcome is not None:
+            note.failures[number] = _attempt(number, now, 1, change.outcome, change.via, change.tag, change.reason)
+        if change.state is State.DEFERRED:
+            assert change.due is not None, "what is deferred has a time"
+            self._defer(entry, change.due, note)
+        elif change.state is State.READY:
+            shelf.put_back(entry)
+        elif change.state is State.PARKED:
+            note.state = State.PARKED
+            shelf.parked += 1
+            self._parked.add(entry.seq)
         else:
-            self._ended[settlement.state] += 1
-            self._bytes -= entry.size
+            self._remember(entry, change.state, change.reason, now, change.via, change.tag)
+            self._end(entry, change.state, heads)
+
+    def _defer(self, entry: Entry, due: float, note: _Note) -> None:
+        note.state, note.due = State.DEFERRED, due
+        self._shelves[entry.exchange].defer(entry.seq, due)
+        self._deferred += 1
+
+    def _end(self, entry: Entry, state: State, heads: set[tuple[str, str]]) -> None:
+        """The message, not in flight any more, is settled."""
+        seq = entry.seq
+        shelf = self._shelves[entry.exchange]
+        note = self._notes.pop(seq, None)
+        if note is not None:
+            self._leave(seq, shelf, note)
+        del self._held[seq]
+        self._bytes -= entry.size
+        self._ended[state] += 1
+        shelf.held -= 1
+        if not shelf.held:
+            del self._shelves[entry.exchange]
+        elif entry.ordering_key is not None:
+            heads.add((entry.exchange, entry.ordering_key))
+
+    def _leave(self, seq: int, shelf: Shelf, note: _Note) -> None:
+        """Deferred or parked no more."""
+        if note.state is State.DEFERRED:
+            self._deferred -= 1
+        elif note.state is State.PARKED:
+            self._parked.remove(seq)
+            shelf.parked -= 1
+        note.state, note.due, note.reason = State.READY, None, None
+
+    def _remember(
+        self, entry: Entry, state: State, reason: Reason | None, at: float, via: Via | None, tag: int | None
+    ) -> None:
+        record = self._record(entry.seq)
+        assert record is not None
+        self._records[entry.seq] = attrs.evolve(
+            record, state=state, in_flight=False, due=None, reason=reason, settled_at=at, via=via, tag=tag
+        )
+        self._settled.append((at, entry.seq, entry.idempotency_key))
+
+    def _new_heads(self, keys: Iterable[tuple[str, str]]) -> list[str]:
+        """The first message of each key is claimable, if it is ready; the exchanges in which there are some."""
+        wake: set[str] = set()
+        for exchange, key in keys:
+            shelf = self._shelves.get(exchange)
+            head = shelf.head(key, self._held) if shelf is not None else None
+            if shelf is not None and head is not None and self._is_ready(head):
+                shelf.put_back(self._held[head])
+                wake.add(exchange)
+        return list(wake)
+
+    # Time
+
+    def sweep(self, now: float, retain: float) -> Deferred[Swept]:
+        expired: list[Entry] = []
+        later: list[tuple[float, int]] = []
+        heads: set[tuple[str, str]] = set()
+        while self._expiring and self._expiring[0][0] <= now and len(expired) < SWEEP_BATCH:
+            at, seq = heapq.heappop(self._expiring)
+            if seq in self._claimed:
+                later.append((at, seq))
+            elif seq in self._held and seq not in self._parked:
+                entry = self._held[seq]
+                self._remember(entry, State.EXPIRED, TTL_PASSED, now, None, None)
+                self._end(entry, State.EXPIRED, heads)
+                expired.append(entry)
+        for each in later:
+            heapq.heappush(self._expiring, each)
+        return succeed(Swept(tuple(expired), self._purge(now - retain), tuple(self._new_heads(heads))))
+
+    def _purge(self, before: float) -> int:
+        purged = 0
+        while self._settled and self._settled[0][0] < before and purged < SWEEP_BATCH:
+            _, seq, key = self._settled.popleft()
+            del self._records[seq]
+            if key is not None:
+                del self._keys[key]
+            purged += 1
+        return purged
+
+    # Operations
+
+    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
+        wake: set[str] = set()
+        for seq in self._seqs(ids):
+            note = self._notes.get(seq)
+            if note is not None and note.state is not State.READY:
+                wake.add(self._revive(self._held[seq]))
+        return succeed(list(wake))
+
+    def _revive(self, entry: Entry) -> str:
+        entry.attempts = 0
+        if entry.expires_at is not None:
+            heapq.heappush(self._expiring, (entry.expires_at, entry.seq))
+        self._ready(entry)
+        return entry.exchange
+
+    def _ready(self, entry: Entry) -> None:
+        shelf = self._shelves[entry.exchange]
+        self._leave(entry.seq, shelf, self._notes[entry.seq])
+        shelf.put_back(entry)
+
+    def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
+        now = self._wall()
+        reason = Reason(cause=Cause.DISCARDED, text=text)
+        dropped: list[str] = []
+        heads: set[tuple[str, str]] = set()
+        for seq in self._seqs(ids):
+            entry = self._held.get(seq)
+            if entry is not None and seq not in self._claimed:
+                self._remember(entry, State.DISCARDED, reason, now, None, None)
+                self._end(entry, State.DISCARDED, heads)
+                dropped.append(entry.id)
+        self._new_heads(heads)
+        return succeed(dropped)
+
+    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
+        groups: dict[tuple[str, str], str] = {}
+        for seq in sorted(self._parked):
+            if self._was_returned(seq):
+                entry = self._held[seq]
+                groups.setdefault((entry.exchange, entry.routing_key), entry.id)
+        return succeed([Returned(*group, first) for group, first in groups.items()][:limit])
+
+    def heal(self, group: Returned) -> Deferred[Collection[str]]:
+        entries = [self._held[seq] for seq in self._parked if self._was_returned(seq)]
+        route = (group.exchange, group.routing_key)
+        healed = {self._revive(entry) for entry in entries if (entry.exchange, entry.routing_key) == route}
+        return succeed(list(healed))
+
+    def _was_returned(self, seq: int) -> bool:
+        reason = self._notes[seq].reason
+        return reason is not None and reason.cause is Cause.RETURNED
+
+    def record(self, id: str) -> Deferred[Record | None]:
+        seq = self._ids.seq_of(id)
+        return succeed(self._record(seq) if seq is not None else None)
 
     def books(self) -> Books:
-        ended = self._ended
+        ended, in_flight, parked = self._ended, len(self._claimed), len(self._parked)
         return Books(
-            accepted=self._seq,
+            accepted=self._accepted,
             confirmed=ended[State.CONFIRMED],
             expired=ended[State.EXPIRED],
             discarded=ended[State.DISCARDED],
-            ready=self._ready,
+            ready=len(self._held) - in_flight - parked - self._deferred,
             deferred=self._deferred,
-            parked=len(self._parked),
-            in_flight=len(self._claimed),
+            parked=parked,
+            in_flight=in_flight,
             bytes=self._bytes,
         )
 
-    def _shelf(self, entry: Entry) -> _Shelf:
-        shelf = self._shelves.get(entry.exchange)
-        if shelf is None:
-            shelf = self._shelves[entry.exchange] = _Shelf()
-        return shelf
+    def _seqs(self, ids: Sequence[str]) -> list[int]:
+        return [seq for seq in map(self._ids.seq_of, ids) if seq is not None]
+
+    def _note(self, seq: int) -> _Note:
+        note = self._notes.get(seq)
+        if note is None:
+            note = self._notes[seq] = _Note()
+        return note
+
+    def _record(self, seq: int) -> Record | None:
+        entry = self._held.get(seq)
+        if entry is None:
+            return self._records.get(seq)
+        note = self._notes.get(seq, _PLAIN)
+        return Record(
+            id=entry.id,
+            message_id=entry.message_id,
+            exchange=entry.exchange,
+            routing_key=entry.routing_key,
+            state=note.state,
+            in_flight=seq in self._claimed,
+            attempts=entry.attempts,
+            accepted_at=entry.accepted_at,
+            due=note.due,
+            reason=note.reason,
+            settled_at=None,
+            via=None,
+            tag=None,
+            failures=tuple(sorted(note.failures.values(), key=lambda each: (each.at, each.number))),
+        )
+
+
+def _attempt(
+    number: int, at: float, times: int, outcome: Outcome, via: Via | None, tag: int | None, reason: Reason | None
+) -> Attempt:
+    return Attempt(
+        number,
+        at,
+        times,
+        outcome.value,
+        via.node if via else None,
+        via.channel if via else None,
+        tag,
+        reason.code if reason else None,
+        reason.text if reason else None,
+    )

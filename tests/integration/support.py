@@ -23,8 +23,9 @@ from pubd.amqp.lane import LaneOptions
 from pubd.amqp.lane_cycle import LaneState
 from pubd.errors import MessageParked, PubdError
 from pubd.message import Message
+from pubd.options import Options
 from pubd.outcome import Reason
-from pubd.publisher import Options, Publisher
+from pubd.publisher import Publisher
 from pubd.receipt import Confirmed, Receipt
 from tests.rabbitmq import HOST, Node
 from tests.strictness import Logged

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from twisted.python.usage import UsageError
 
-from pubd.service import DEFAULT_URL, Options, makeService
+from pubd.arguments import DEFAULT_URL, Options
+from pubd.service import makeService
 
 
 def parsed(*arguments: str) -> Options:

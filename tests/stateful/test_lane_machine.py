@@ -259,13 +259,9 @@ class Lanes(RuleBasedStateMachine):
         assert books.difference == 0
         assert books.accepted == len(self.rig.sent)
         assert books.confirmed == sum(one.confirmed for one in self.rig.sent)
-        places = [entry.id for shelf in spool._shelves.values() for entry in shelf.fresh]
-        places += [entry.id for shelf in spool._shelves.values() for _, entry in shelf.again]
-        places += [entry.id for shelf in spool._shelves.values() for _, _, entry in shelf.deferred]
-        places += [entry.id for entry in spool._claimed]
-        places += spool._parked
-        assert len(places) == len(set(places)) == books.held
-        assert sorted(entry.id for entry in spool._claimed) == sorted(claimed_by_lanes(publisher))
+        assert len(spool._held) == books.held
+        assert not spool._claimed & spool._parked
+        assert sorted(spool._held[seq].id for seq in spool._claimed) == sorted(claimed_by_lanes(publisher))
 
     @invariant()
     def nothing_is_confirmed_but_what_the_broker_acked(self) -> None:

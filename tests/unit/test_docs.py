@@ -14,7 +14,7 @@ import pubd
 from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
 from pubd.amqp.url import _PARAMETERS
-from pubd.service import DEFAULT_URL, Options
+from pubd.arguments import DEFAULT_URL, Options
 
 ROOT = Path(__file__).parents[2]
 SERVICE = (ROOT / "docs/service.rst").read_text()

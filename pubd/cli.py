@@ -1,0 +1,97 @@
+"""The ``pubd`` command. So far: what works on the files of a stopped daemon, and on its configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+import click
+
+from pubd._version import __version__
+from pubd.config import Config, ConfigError
+from pubd.errors import InvalidOption, SpoolError
+from pubd.intake import wire
+from pubd.spool import offline
+from pubd.spool.url import check_spool_url
+
+#: Exit codes, sysexits.h where it has one.
+REFUSED, CONFIGURATION = 1, 78
+
+
+class _Failure(click.ClickException):
+    """One sentence on stderr and an exit code, never a traceback."""
+
+    def __init__(self, message: str, code: int = REFUSED) -> None:
+        super().__init__(message)
+        setattr(self, "exit_code", code)  # noqa: B010 (a class variable to click's types, read from the instance)
+
+    def show(self, file: IO[str] | None = None) -> None:
+        click.echo(f"pubd: {self.message}", file=file or sys.stderr)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pubd")
+def main() -> None:
+    """Publish to RabbitMQ and answer for every message."""
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Check CONFIG (pubd.toml) and say everything that is wrong with it. Exit code 78 if something is."""
+    try:
+        Config.load(config, os.environ)
+    except ConfigError as error:
+        raise _Failure(str(error), CONFIGURATION) from None
+    click.echo(f"{config} is right")
+
+
+def _spool_path(spool: str) -> Path:
+    """A path, or a sqlite: URL."""
+    try:
+        return Path(check_spool_url(spool) if spool.startswith("sqlite:") else spool)
+    except InvalidOption as error:
+        raise _Failure(str(error), 2) from None
+
+
+@main.command()
+@click.argument("spool")
+def verify(spool: str) -> None:
+    """Check structure, checksums and books of SPOOL (its path) of a stopped daemon. Exit code 1 if all is not well."""
+    try:
+        report = offline.verify(_spool_path(spool))
+    except SpoolError as error:
+        raise _Failure(str(error)) from None
+    books = report.books
+    click.echo(
+        f"{books.accepted} accepted = {books.confirmed} confirmed + {books.expired} expired + "
+        f"{books.discarded} discarded + {books.held} held "
+        f"({books.ready} ready, {books.deferred} deferred, {books.parked} parked; {books.bytes} bytes)"
+    )
+    for problem in report.problems:
+        click.echo(f"pubd: {problem}", err=True)
+    if report.problems:
+        raise _Failure(f"{len(report.problems)} problems; save what is open with 'pubd export {spool}'")
+    click.echo("the spool is whole and its books balance")
+
+
+@main.command()
+@click.argument("spool")
+@click.option("-o", "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="Default: stdout.")
+def export(spool: str, output: IO[str]) -> None:
+    """Write every open message of SPOOL (its path) as NDJSON, the daemon being stopped. Damaged ones are marked."""
+    count = damaged = 0
+    try:
+        for each in offline.export(_spool_path(spool)):
+            message = wire.encode(each.entry) if not each.damaged else wire.remains(each.entry)
+            message["state"] = each.state.value
+            if each.damaged:
+                message["damaged"] = True
+                damaged += 1
+            output.write(wire.dumps(message) + "\n")
+            count += 1
+    except SpoolError as error:
+        raise _Failure(str(error)) from None
+    click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)

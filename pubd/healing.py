@@ -1,0 +1,94 @@
+"""Healing: messages that were parked as returned are released, in order, when RabbitMQ routes them again.
+
+AMQP cannot ask whether a routing key is routed, so the oldest parked message of each exchange and routing key is
+published again, every ``heal_interval`` seconds: returned again, it is parked again; confirmed, all of its group are
+released. Only for policies that say ``heal``, and for a bounded number of groups a round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from pubd.errors import SpoolError
+from pubd.outcome import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from pubd.ledger import Delivery
+    from pubd.outcome import Settlement
+    from pubd.policy import Policies
+    from pubd.spool.base import Returned, Spool
+
+#: Groups looked at in one round.
+GROUPS = 100
+
+
+class Healing:
+    """Does nothing at all unless some policy heals."""
+
+    log = Logger()
+
+    def __init__(
+        self, *, clock: Any, spool: Spool, policies: Policies, wake: Callable[[Collection[str]], None]
+    ) -> None:
+        self._spool = spool
+        self._policies = policies
+        self._wake = wake
+        self._probes: dict[str, Returned] = {}
+        self._loop = LoopingCall(self._round)
+        self._loop.clock = clock
+        self._interval = min((policy.heal_interval for policy in policies.all if policy.heal), default=None)
+
+    def start(self) -> None:
+        """Begin to look, one interval from now."""
+        if self._interval is not None:
+            self._loop.start(self._interval, now=False).addErrback(
+                lambda failure: self.log.failure("nothing is healed any more", failure)
+            )
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def settled(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> None:
+        """Hear what was committed: a probe that was confirmed releases its group."""
+        if not self._probes:
+            return
+        for delivery in confirmed:
+            group = self._probes.pop(delivery.entry.id, None)
+            if group is not None:
+                Deferred.fromCoroutine(self._heal(group))
+        for change in others:
+            if change.state is not State.DEFERRED:
+                self._probes.pop(change.entry.id, None)
+
+    async def _round(self) -> None:
+        try:
+            groups = await self._spool.returned(GROUPS)
+            for group in groups:
+                policy = self._policies.of(group.exchange, group.routing_key)
+                if policy.heal and group.first not in self._probes and len(self._probes) < GROUPS:
+                    self._probes[group.first] = group
+                    self._wake(await self._spool.retry([group.first]))
+        except SpoolError as error:
+            self.log.error("looking for messages to heal failed: {error}", error=str(error))
+
+    async def _heal(self, group: Returned) -> None:
+        try:
+            woken = await self._spool.heal(group)
+        except SpoolError as error:
+            self.log.error("releasing parked messages failed: {error}", error=str(error))
+            return
+        if woken:
+            self.log.info(
+                "RabbitMQ routes {exchange!r} {routing_key!r} again: its parked messages are released",
+                exchange=group.exchange,
+                routing_key=group.routing_key,
+            )
+            self._wake(woken)

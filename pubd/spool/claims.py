@@ -1,0 +1,152 @@
+"""Claiming from the SQLite spool, in order, by batches."""
+
+from __future__ import annotations
+
+import heapq
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from pubd.outcome import Cause
+from pubd.spool.database import again, expect
+from pubd.spool.rows import COLUMNS, DEFERRED, READY, entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pubd.entry import Entry
+    from pubd.spool.database import Database, Shelf
+
+#: Deferred messages made ready by one claim at most, so that it never takes long; the next one goes on.
+RIPE_BATCH = 10_000
+_CORRUPT = (Cause.CORRUPT.value, "its checksum does not match")
+
+
+class Claims:
+    """What lanes take, and give back."""
+
+    log = Logger()
+
+    def __init__(self, base: Database) -> None:
+        self._base = base
+        self.may_write = True
+        """False on a full disk: what is ready is claimed, what would have to be written first waits."""
+
+    def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> list[Entry]:
+        """The next ready messages. Damaged ones are parked on the way, deferred ones that are due become ready."""
+        shelf = self._base.shelves.get(exchange)
+        if shelf is None or limit < 1:
+            return []
+        if shelf.next_due is not None and shelf.next_due <= now and self.may_write:
+            self._ripen(shelf, now)
+        claimed: list[Entry] = []
+        damaged: list[int] = []
+        size = 0
+        for row in self._candidates(shelf, limit):
+            entry = entry_of(row, exchange, self._base.ids)
+            if entry is None:
+                damaged.append(row[0])
+            elif self._claimable(shelf, entry, now):
+                size += entry.size
+                if claimed and size > max_bytes:
+                    heapq.heappush(shelf.again, entry.seq)
+                    break
+                claimed.append(entry)
+                if len(claimed) == limit:
+                    break
+        self._base.claimed.update(entry.seq for entry in claimed)
+        self._base.at_roll_back(partial(self.release, claimed))
+        for seq in damaged:
+            self._base.at_roll_back(partial(again, shelf, seq))
+            if self.may_write:
+                self._damaged(shelf, seq)
+            else:
+                again(shelf, seq)
+        return claimed
+
+    def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[Any, ...]]:
+        last = None
+        while shelf.again:
+            seq = heapq.heappop(shelf.again)
+            # A message may have become ready for two reasons: released, and head of its key.
+            if seq == last or seq in self._base.claimed:
+                continue
+            last = seq
+            row = self._base.db.execute(f"SELECT {COLUMNS} FROM message WHERE seq = ? AND state = 0", (seq,)).fetchone()
+            if row:
+                yield row
+        while True:
+            read = 0
+            # One by one, because their bodies may be large, and max_bytes may end it at any.
+            for row in self._base.db.execute(
+                f"SELECT {COLUMNS} FROM message WHERE state = 0 AND exchange = ? AND seq > ? ORDER BY seq LIMIT ?",
+                (shelf.number, shelf.cursor, limit),
+            ):
+                read += 1
+                shelf.cursor = row[0]
+                yield row
+            if read < limit:
+                return
+
+    def _claimable(self, shelf: Shelf, entry: Entry, now: float) -> bool:
+        if entry.expires_at is not None and entry.expires_at <= now:
+            return False  # the next sweep settles it
+        if entry.ordering_key is None:
+            return True
+        # Only the head of a key; its successor is claimed again when the head is settled.
+        head = self._base.db.execute(
+            "SELECT 1 FROM message WHERE exchange = ? AND ordering_key = ? AND state < 3 AND seq < ? LIMIT 1",
+            (shelf.number, entry.ordering_key, entry.seq),
+        ).fetchone()
+        return head is None
+
+    def _damaged(self, shelf: Shelf, seq: int) -> None:
+        self._base.db.execute("UPDATE message SET state = 2, cause = ?, text = ? WHERE seq = ?", (*_CORRUPT, seq))
+        self._base.count(ready=-1, parked=1)
+        self.log.error(
+            "message {id} for {exchange!r} is damaged in the spool and parked, not published; check the disk, "
+            "then look at it with pubd export or discard it",
+            id=self._base.ids.id_of(seq),
+            exchange=shelf.name,
+        )
+
+    def _ripen(self, shelf: Shelf, now: float) -> None:
+        self._base.at_roll_back(partial(expect, shelf, now))
+        ripe = self._base.rows(
+            "UPDATE message SET state = 0, due = NULL, cause = NULL, code = NULL, text = NULL "
+            "WHERE seq IN (SELECT seq FROM message WHERE state = 1 AND exchange = ? AND due <= ? ORDER BY due LIMIT ?) "
+            "RETURNING seq",
+            (shelf.number, now, RIPE_BATCH),
+        )
+        for (seq,) in ripe:
+            again(shelf, seq)
+        self._base.count(ready=len(ripe), deferred=-len(ripe))
+        (shelf.next_due,) = self._base.one(
+            "SELECT min(due) FROM message WHERE state = 1 AND exchange = ?", (shelf.number,)
+        )
+
+    def release(self, entries: Sequence[Entry]) -> None:
+        """Claimed messages are ready again in their old place."""
+        for entry in entries:
+            self._base.claimed.discard(entry.seq)
+            heapq.heappush(self._base.shelves[entry.exchange].again, entry.seq)
+
+    def backlog(self) -> list[str]:
+        """Exchanges with ready or deferred messages."""
+        shelves = self._base.shelves.values()
+        return [shelf.name for shelf in shelves if self._any(READY, shelf) or self._any(DEFERRED, shelf)]
+
+    def due(self, exchange: str, after: float) -> float | None:
+        """When the next deferred message after ``after`` is due."""
+        shelf = self._base.shelves.get(exchange)
+        if shelf is None:
+            return None
+        (due,) = self._base.one(
+            "SELECT min(due) FROM message WHERE state = 1 AND exchange = ? AND due > ?", (shelf.number, after)
+        )
+        return due  # type: ignore[no-any-return]  # a row of SQLite has no types
+
+    def _any(self, state: int, shelf: Shelf) -> bool:
+        sql = f"SELECT 1 FROM message WHERE state = {state} AND exchange = ? LIMIT 1"
+        return self._base.db.execute(sql, (shelf.number,)).fetchone() is not None

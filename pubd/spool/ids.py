@@ -1,0 +1,52 @@
+"""Ids of messages: UUIDv7 made of the order of acceptance and the spool's own tag.
+
+RFC 9562, 5.7: 48 bits of milliseconds, 12 bits that here count within the millisecond, 62 bits that here are random
+once for each spool. So ids sort in the order of acceptance, differ between spools, and lead back to the row without an
+index.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TAG_BITS = 62
+_COUNTER_BITS = 12
+_VERSION = 0x7 << 76
+_VARIANT = 0x2 << 62
+
+
+class Ids:
+    """Gives seqs, each higher than the last, whatever the clock does, and turns them into ids and back."""
+
+    def __init__(self, tag: int, last_seq: int, wall: Callable[[], float]) -> None:
+        self.tag = tag
+        self.last_seq = last_seq
+        self._wall = wall
+        self._low = _VARIANT | tag
+
+    def next(self) -> int:
+        """The seq of the next message."""
+        now = int(self._wall() * 1000) << _COUNTER_BITS
+        last = self.last_seq
+        self.last_seq = seq = now if now > last else last + 1
+        return seq
+
+    def id_of(self, seq: int) -> str:
+        """The id of the message with this seq."""
+        counter = seq & 0xFFF
+        digits = f"{(seq >> 12) << 80 | _VERSION | counter << 64 | self._low:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def seq_of(self, id: str) -> int | None:
+        """The seq in an id of this spool; None for anything else."""
+        try:
+            number = UUID(id).int
+        except ValueError:
+            return None
+        if number & ((1 << 64) - 1) != self._low or (number >> 76) & 0xF != 0x7:
+            return None
+        return (number >> 80) << 12 | (number >> 64) & 0xFFF

@@ -1,0 +1,125 @@
+"""The SQLite spool of a stopped daemon: is it whole, and what is in it. Changes nothing but what recovery does."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import apsw
+import attrs
+
+from pubd.errors import SpoolError
+from pubd.outcome import State
+from pubd.spool import faults, schema
+from pubd.spool.database import Database
+from pubd.spool.ids import Ids
+from pubd.spool.lock import SpoolLock
+from pubd.spool.rows import COLUMNS, STATES, entry_of, size_of, unchecked_entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pubd.entry import Entry
+    from pubd.spool.base import Books
+
+#: integrity_check stops after so many problems.
+MAX_PROBLEMS = 100
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What :func:`verify` found. ``problems`` are sentences; none means that the spool is whole."""
+
+    books: Books
+    schema: int
+    problems: tuple[str, ...]
+
+
+@attrs.frozen
+class Exported:
+    """One open message; ``damaged`` ones fail their checksum, and what is left of them may be wrong."""
+
+    entry: Entry
+    state: State
+    damaged: bool
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Database]:
+    if not path.is_file():
+        raise SpoolError(f"there is no spool {path}: give the path that stands in [spool] url of pubd.toml")
+    lock = SpoolLock(path)
+    connection = None
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        newest = schema.steps()[-1][0]
+        version = connection.pragma("user_version")
+        if not 0 < version <= newest:
+            raise SpoolError(f"{path} has schema {version}, which this pubd does not know (it knows 1 to {newest})")
+        row = connection.execute("SELECT tag, last_seq FROM books").fetchone()
+        if row is None:
+            raise SpoolError(f"{path} has no books: pubd ended before it was made, and nothing is in it")
+        tag, last_seq = row
+        yield Database(connection, Ids(tag, last_seq, lambda: 0.0))
+    except (apsw.Error, UnicodeDecodeError) as error:
+        raise faults.translated(error, path) from error
+    finally:
+        if connection is not None:
+            connection.close(True)
+        lock.release()
+
+
+def verify(path: Path) -> Report:
+    """Check structure, checksums and books. Raises SpoolError if the file cannot be read at all."""
+    with _opened(path) as base:
+        problems = [
+            f"SQLite: {text}" for (text,) in base.rows(f"PRAGMA integrity_check({MAX_PROBLEMS})") if text != "ok"
+        ]
+        damaged, size = _damaged(base)
+        problems += damaged
+        problems += _imbalance(base, size)
+        return Report(books=base.books(), schema=base.db.pragma("user_version"), problems=tuple(problems))
+
+
+def _damaged(base: Database) -> tuple[list[str], int]:
+    """Open messages that cannot be published, in words, and the size of all open ones."""
+    problems = []
+    size = 0
+    for number, *row in base.db.execute(f"SELECT exchange, {COLUMNS} FROM message WHERE state < 3 ORDER BY seq"):
+        name = base.names.get(number, "")
+        size += size_of(name, row[1], len(row[8]) + len(row[9] or b""))
+        if number not in base.names:
+            problems.append(f"message {base.ids.id_of(row[0])} belongs to an unknown exchange")
+        elif entry_of(row, name, base.ids) is None:
+            problems.append(f"message {base.ids.id_of(row[0])} for {name!r} is damaged: its checksum does not match")
+    return problems, size
+
+
+def _imbalance(base: Database, size: int) -> Iterator[str]:
+    """The books in their row against the messages counted one by one."""
+    books = base.books()
+    counted = dict.fromkeys(STATES, 0)
+    for state, count in base.db.execute("SELECT state, count(*) FROM message GROUP BY state"):
+        counted[STATES[state]] += count
+    for state, expected in (
+        (State.READY, books.ready),
+        (State.DEFERRED, books.deferred),
+        (State.PARKED, books.parked),
+    ):
+        if counted[state] != expected:
+            yield f"the books say {expected} {state.value}, there are {counted[state]}"
+    if size != books.bytes:
+        yield f"the books say {books.bytes} bytes are held, there are {size}"
+    if books.difference:
+        yield f"the books do not balance: {books.difference} of {books.accepted} accepted messages are unaccounted for"
+
+
+def export(path: Path) -> Iterator[Exported]:
+    """Every open message, in order of acceptance."""
+    with _opened(path) as base:
+        rows = base.db.execute(f"SELECT state, exchange, {COLUMNS} FROM message WHERE state < 3 ORDER BY seq")
+        for state, number, *row in rows:
+            name = base.names.get(number, "")
+            damaged = entry_of(row, name, base.ids) is None
+            yield Exported(unchecked_entry_of(row, name, base.ids), STATES[state], damaged)

@@ -1,0 +1,124 @@
+"""What an operator asks of the SQLite spool: the record of a message, retry, discard."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pubd.outcome import Cause, Via
+from pubd.spool.base import Attempt, Record, Returned
+from pubd.spool.database import again
+from pubd.spool.rows import COUNTERS, DEFERRED, HEAD_COLUMNS, PARKED, STATES, reason_of, size_of, text_of
+from pubd.spool.settlements import new_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pubd.spool.database import Database
+
+_REVIVED = "state = 0, due = NULL, attempts = 0, cause = NULL, code = NULL, text = NULL"
+
+
+class Operations:
+    """By id; ids that are not this spool's are passed over."""
+
+    def __init__(self, base: Database) -> None:
+        self._base = base
+
+    def retry(self, ids: Sequence[str]) -> list[str]:
+        """Parked and deferred messages are ready again, attempts counted anew; the exchanges to wake."""
+        exchanges = set()
+        for seq in self._base.seqs(ids):
+            row = self._base.db.execute("SELECT state, exchange FROM message WHERE seq = ?", (seq,)).fetchone()
+            if row and row[0] in (DEFERRED, PARKED):
+                self._base.db.execute(f"UPDATE message SET {_REVIVED} WHERE seq = ?", (seq,))
+                self._base.count(**{COUNTERS[row[0]]: -1}, ready=1)
+                name = self._base.names[row[1]]
+                self._base.at_commit(partial(again, self._base.shelves[name], seq))
+                exchanges.add(name)
+        return list(exchanges)
+
+    def discard(self, ids: Sequence[str], now: float, text: str) -> list[str]:
+        """Drop messages that are not in flight; the ids of those dropped."""
+        dropped = []
+        for seq in self._base.seqs(ids):
+            row = self._base.db.execute(
+                f"SELECT state, exchange, {HEAD_COLUMNS} FROM message WHERE seq = ? AND state < 3", (seq,)
+            ).fetchone()
+            if not row or seq in self._base.claimed:
+                continue
+            state, number, _, routing_key, *_, ordering_key, _, _, _, content = row
+            size = size_of(self._base.names[number], routing_key, content)
+            batch = self._base.new_batch(now, None, [seq])
+            self._base.db.execute(
+                "UPDATE message SET state = 5, due = NULL, body = NULL, batch = ?, tag = NULL, cause = ?, code = NULL, "
+                "text = ? WHERE seq = ?",
+                (batch, Cause.DISCARDED.value, text, seq),
+            )
+            self._base.count(**{COUNTERS[state]: -1}, discarded=1, bytes=-size)
+            dropped.append(self._base.ids.id_of(seq))
+            if ordering_key is not None:
+                new_heads(self._base, [(self._base.names[number], text_of(ordering_key))])
+        return dropped
+
+    def returned(self, limit: int) -> list[Returned]:
+        """The groups, in no particular order."""
+        rows = self._base.rows(
+            "SELECT exchange, routing_key, min(seq) FROM message WHERE state = 2 AND cause = ? "
+            "GROUP BY exchange, routing_key LIMIT ?",
+            (Cause.RETURNED.value, limit),
+        )
+        base = self._base
+        return [Returned(base.names[number], routing_key, base.ids.id_of(seq)) for number, routing_key, seq in rows]
+
+    def heal(self, group: Returned) -> list[str]:
+        """All of the group at once: their rows are touched, not read."""
+        base = self._base
+        shelf = base.shelf(group.exchange)
+        rows = base.rows(
+            f"UPDATE message SET {_REVIVED} "
+            "WHERE state = 2 AND exchange = ? AND cause = ? AND routing_key = ? RETURNING seq",
+            (shelf.number, Cause.RETURNED.value, group.routing_key),
+        )
+        for (seq,) in rows:
+            base.at_commit(partial(again, shelf, seq))
+        base.count(parked=-len(rows), ready=len(rows))
+        return [group.exchange] if rows else []
+
+    def record(self, id: str) -> Record | None:
+        """Everything known of one message but its body."""
+        seq = self._base.ids.seq_of(id)
+        if seq is None:
+            return None
+        row = self._base.one(
+            "SELECT m.state, e.name, CAST(m.routing_key AS BLOB), CAST(m.message_id AS BLOB), m.attempts, "
+            "m.accepted_at, m.due, m.cause, m.code, m.text, m.tag, s.at, s.node, s.channel FROM message m "
+            "JOIN exchange e ON e.number = m.exchange LEFT JOIN settlement s ON s.batch = m.batch WHERE m.seq = ?",
+            (seq,),
+        )
+        if not row:
+            return None
+        attempts = self._base.db.execute(
+            "SELECT number, at, times, outcome, node, channel, tag, code, text FROM attempt WHERE seq = ? "
+            "ORDER BY at, number",
+            (seq,),
+        )
+        state, exchange, routing_key, message_id, count, accepted_at, due, cause, code, text, tag, at, node, channel = (
+            row
+        )
+        return Record(
+            id=id,
+            message_id=text_of(message_id) if message_id else id,
+            exchange=exchange,
+            routing_key=text_of(routing_key),
+            state=STATES[state],
+            in_flight=seq in self._base.claimed,
+            attempts=count,
+            accepted_at=accepted_at,
+            due=due,
+            reason=reason_of(cause, code, text),
+            settled_at=at,
+            via=Via(node, channel) if node is not None else None,
+            tag=tag if at is not None else None,
+            failures=tuple(Attempt(*each) for each in attempts),
+        )

@@ -1,0 +1,117 @@
+"""Rows of the message table <-> entries."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from pubd.entry import OVERHEAD, Entry
+from pubd.outcome import Cause, Reason, State
+
+if TYPE_CHECKING:
+    from pubd.spool.ids import Ids
+
+READY, DEFERRED, PARKED, CONFIRMED, EXPIRED, DISCARDED = range(6)
+STATES = (State.READY, State.DEFERRED, State.PARKED, State.CONFIRMED, State.EXPIRED, State.DISCARDED)
+NUMBER_OF = {state: number for number, state in enumerate(STATES)}
+COUNTERS = ("ready", "deferred", "parked", "confirmed", "expired", "discarded")
+
+#: Text as bytes, because damaged text is not UTF-8, and to decode it would raise.
+COLUMNS = (
+    "seq, CAST(routing_key AS BLOB), CAST(message_id AS BLOB), mandatory, accepted_at, attempts, expires_at, "
+    "CAST(ordering_key AS BLOB), properties, body, checksum"
+)
+#: The same without the content, which may be large; the size of that comes last.
+HEAD_COLUMNS = (
+    "seq, CAST(routing_key AS BLOB), CAST(message_id AS BLOB), mandatory, accepted_at, attempts, expires_at, "
+    "CAST(ordering_key AS BLOB), x'', x'', 0, length(properties) + coalesce(length(body), 0)"
+)
+
+
+def checksum(
+    exchange: bytes,
+    routing_key: bytes,
+    message_id: bytes | None,
+    mandatory: int,
+    ordering_key: bytes | None,
+    properties: bytes,
+    body: bytes,
+) -> int:
+    """CRC-32 of what is published of a message, and of what decides where and when."""
+    head = b"%b\0%b\0%b\0%d\0%b" % (exchange, routing_key, message_id or b"", mandatory, ordering_key or b"")
+    return zlib.crc32(body, zlib.crc32(properties, zlib.crc32(head)))
+
+
+def entry_of(row: Any, exchange: str, ids: Ids) -> Entry | None:
+    """The entry in a row of COLUMNS; None if the row is damaged."""
+    _, routing_key, message_id, mandatory, _, _, _, ordering_key, properties, body, crc = row
+    if body is None or crc != checksum(
+        exchange.encode(), routing_key, message_id, mandatory, ordering_key, properties, body
+    ):
+        return None
+    return unchecked_entry_of(row, exchange, ids)
+
+
+def unchecked_entry_of(row: Any, exchange: str, ids: Ids) -> Entry:
+    """The entry in a row of COLUMNS, damaged or not."""
+    seq, routing_key, message_id, mandatory, accepted_at, attempts, expires_at, ordering_key, *content = row
+    properties, body, *_ = content
+    id = ids.id_of(seq)
+    return Entry(
+        id=id,
+        exchange=exchange,
+        routing_key=text_of(routing_key),
+        message_id=text_of(message_id) if message_id else id,
+        mandatory=bool(mandatory),
+        properties=properties,
+        body=body or b"",
+        accepted_at=accepted_at,
+        seq=seq,
+        attempts=attempts,
+        expires_at=expires_at,
+        ordering_key=text_of(ordering_key) if ordering_key is not None else None,
+    )
+
+
+def size_of(exchange: str, routing_key: bytes, content: int) -> int:
+    """Entry.size of the entry in a row. (SQLite's length() of text ends at a NUL.)"""
+    return OVERHEAD + len(exchange) + len(text_of(routing_key)) + content
+
+
+def text_of(stored: bytes) -> str:
+    """Text as it was stored; what is no UTF-8 (the row is damaged) shows as U+FFFD."""
+    return stored.decode("utf-8", "replace")
+
+
+def row_of(entry: Entry, exchange: int) -> tuple[Any, ...]:
+    """What the INSERT of a message takes."""
+    message_id = None if entry.message_id == entry.id else entry.message_id
+    mandatory = int(entry.mandatory)
+    return (
+        entry.seq,
+        READY if entry.due is None else DEFERRED,
+        exchange,
+        entry.routing_key,
+        message_id,
+        mandatory,
+        entry.accepted_at,
+        entry.due,
+        entry.expires_at,
+        entry.ordering_key,
+        entry.properties,
+        entry.body,
+        checksum(
+            entry.exchange.encode(),
+            entry.routing_key.encode(),
+            message_id.encode() if message_id else None,
+            mandatory,
+            entry.ordering_key.encode() if entry.ordering_key else None,
+            entry.properties,
+            entry.body,
+        ),
+    )
+
+
+def reason_of(cause: str | None, code: int | None, text: str | None) -> Reason | None:
+    """The reason that stands in a row."""
+    return None if cause is None else Reason(cause=Cause(cause), code=code, text=text or "")

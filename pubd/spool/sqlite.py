@@ -1,0 +1,361 @@
+"""The durable spool: SQLite through apsw, WAL, synchronous=FULL, one connection on one thread.
+
+Group commit: while a commit is synced, whatever else arrives waits in a list, and the next transaction takes all of
+it, submissions and settlements alike. A lone submission finds the thread idle and is committed at once. Claims are
+answered after the commit of their group, so that they see what woke them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pubd import failpoints
+from pubd.errors import PubdError, SpoolError, SpoolFailed
+from pubd.spool import faults, schema
+from pubd.spool.base import Books, Limits
+from pubd.spool.ids import TAG_BITS, Ids
+from pubd.spool.lock import SpoolLock
+from pubd.spool.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from pubd.entry import Entry
+    from pubd.ledger import Delivery
+    from pubd.outcome import Settlement
+    from pubd.spool.base import Accepted, Record, Returned, Swept
+
+#: Messages forgotten in one transaction, so that purging never holds up publishing for long.
+PURGE_BATCH = 2000
+#: Seconds before settlements that could not be written (disk full) are tried again.
+RETRY = 1.0
+#: Milliseconds to wait for another process that has the file open.
+BUSY = 5000
+#: Pages in the WAL at which they are moved into the database: the WAL stays at about 16 MiB.
+CHECKPOINT = 4000
+
+
+@attrs.define(eq=False)
+class _Op:
+    """One request to the thread. ``writes`` ones share a transaction; ``keep`` ones are tried again on a full disk."""
+
+    call: Callable[[Store], Any]
+    answer: Deferred[Any]
+    writes: bool = True
+    keep: bool = False
+    result: Any = None
+
+
+class SqliteSpool:
+    """Fulfils :class:`pubd.spool.base.Spool` in one SQLite file, created 0600.
+
+    ``reactor`` is called from the thread with ``callFromThread``. ``vfs`` names an apsw VFS (for crash tests).
+    ``failed`` is called once, on the reactor's thread, when the storage can no longer be trusted: the process should
+    end and start again from the file.
+    """
+
+    durable = True
+    records_confirmed = True
+    log = Logger()
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        reactor: Any,
+        limits: Limits | None = None,
+        wall: Callable[[], float] = time.time,
+        failed: Callable[[SpoolFailed], None] = lambda _: None,
+        vfs: str | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.ids: Ids | None = None
+        self._reactor = reactor
+        self._limits = limits or Limits()
+        self._wall = wall
+        self._on_failed = failed
+        self._vfs = vfs
+        self._broken: SpoolFailed | None = None
+        self._books = Books()
+        self._lock: SpoolLock | None = None
+        self._thread: threading.Thread | None = None
+        self._condition = threading.Condition(threading.Lock())
+        self._waiting: list[_Op] = []
+        self._closing = False
+        self._closed: list[Deferred[None]] = []
+        self._wal_pages = 0
+        self._checkpoint_at = CHECKPOINT
+
+    # Spool: on the reactor's thread
+
+    def open(self) -> Deferred[None]:
+        if self._thread is not None:
+            return fail(SpoolError(f"the spool {self.path} is open already"))
+        self._closing, self._closed, self._broken = False, [], None
+        opened: Deferred[None] = Deferred()
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="pubd-spool", daemon=True)
+        self._thread.start()
+        return opened
+
+    def close(self) -> Deferred[None]:
+        """Commit what waits, then close; fires when the file can be opened again. What could not be stored fails."""
+        with self._condition:
+            if self._thread is None:
+                return succeed(None)
+            closed: Deferred[None] = Deferred()
+            self._closed.append(closed)
+            self._closing = True
+            self._condition.notify()
+        return closed
+
+    def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
+        return self._ask(lambda store: store.submissions.append(entries))
+
+    def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
+        return self._ask(lambda store: store.claims.claim(exchange, limit, max_bytes, now), writes=False)
+
+    def release(self, entries: Sequence[Entry]) -> None:
+        self._ask(lambda store: store.claims.release(entries), writes=False).addErrback(lambda _: None)
+
+    def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Collection[str]]:
+        now = self._wall()
+        return self._ask(lambda store: store.settlements.settle(confirmed, others, now), keep=True)
+
+    def backlog(self) -> Deferred[Collection[str]]:
+        return self._ask(lambda store: store.claims.backlog(), writes=False)
+
+    def due(self, exchange: str, after: float) -> Deferred[float | None]:
+        return self._ask(lambda store: store.claims.due(exchange, after), writes=False)
+
+    def record(self, id: str) -> Deferred[Record | None]:
+        return self._ask(lambda store: store.operations.record(id), writes=False)
+
+    def books(self) -> Books:
+        return self._books
+
+    def lose(self, deliveries: Sequence[Delivery]) -> None:
+        now = self._wall()
+        self._ask(lambda store: store.settlements.lose(deliveries, now), keep=True).addErrback(lambda _: None)
+        self.release([delivery.entry for delivery in deliveries])
+
+    def sweep(self, now: float, retain: float) -> Deferred[Swept]:
+        return self._ask(lambda store: store.settlements.sweep(now, retain, PURGE_BATCH))
+
+    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
+        return self._ask(lambda store: store.operations.retry(ids))
+
+    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
+        return self._ask(lambda store: store.operations.returned(limit), writes=False)
+
+    def heal(self, group: Returned) -> Deferred[Collection[str]]:
+        return self._ask(lambda store: store.operations.heal(group))
+
+    def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
+        now = self._wall()
+        return self._ask(lambda store: store.operations.discard(ids, now, text))
+
+    def _ask(self, call: Callable[[Store], Any], *, writes: bool = True, keep: bool = False) -> Deferred[Any]:
+        if self._broken is not None:
+            return fail(self._broken)
+        op = _Op(call, Deferred(), writes, keep)
+        with self._condition:
+            if self._thread is None or self._closing:
+                return fail(SpoolError(f"the spool {self.path} is not open"))
+            self._waiting.append(op)
+            self._condition.notify()
+        return op.answer
+
+    def _deliver(self, ops: Sequence[_Op], books: Books) -> None:
+        self._books = books
+        for op in ops:
+            op.answer.callback(op.result)
+
+    def _not_opened(self, opened: Deferred[None], problem: PubdError) -> None:
+        self._end([], problem)
+        opened.errback(problem)
+
+    def _end(self, kept: Sequence[_Op], problem: PubdError | None) -> None:
+        """The thread is over: what waits is answered with ``problem``, what was ``kept`` at least with why it was."""
+        with self._condition:
+            left, self._waiting = [*kept, *self._waiting], []
+            self._thread = None
+        for op in left:
+            op.answer.callback(op.result if problem is None else Failure(problem))
+        if self._broken is not None:
+            self.log.critical("{error}", error=str(self._broken))
+            self._on_failed(self._broken)
+        closed, self._closed = self._closed, []
+        for each in closed:
+            each.callback(None)
+
+    # On the spool's own thread
+
+    def _run(self, opened: Deferred[None]) -> None:
+        later = self._reactor.callFromThread
+        try:
+            connection, store = self._open_store()
+        except Exception as error:
+            problem = error if isinstance(error, PubdError) else faults.translated(error, self.path)
+            later(self._not_opened, opened, problem)
+            return
+        self._books = store.base.books()
+        later(opened.callback, None)
+        kept: list[_Op] = []
+        closing = False
+        while not closing and self._broken is None:
+            with self._condition:
+                if not self._waiting and not self._closing:
+                    self._condition.wait(RETRY if kept else None)
+                arrived, self._waiting = self._waiting, []
+                closing = self._closing
+            ops = kept + arrived
+            kept = self._group(store, ops)
+            later(self._deliver, [op for op in ops if op not in kept], store.base.books())
+            self._checkpoint(connection)
+        if self._broken is not None:
+            # What is in the WAL is to be read anew, not to be written further by a connection that was deceived.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._close_store(connection)
+        later(self._end, kept, self._broken)
+
+    def _checkpoint(self, connection: apsw.Connection) -> None:
+        """Move the WAL into the database, when it is long enough. Not within a commit, where SQLite hides failures."""
+        if self._wal_pages < self._checkpoint_at or self._broken is not None:
+            return
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except Exception as error:
+            problem = faults.translated(error, self.path)
+            if isinstance(problem, SpoolFailed):
+                self._broken = problem
+            # Without room for it the WAL stays as it is, and keeps what it has.
+            self._checkpoint_at = self._wal_pages + CHECKPOINT
+        else:
+            self._checkpoint_at = CHECKPOINT
+
+    def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _group(self, store: Store, ops: Sequence[_Op]) -> list[_Op]:
+        """Commit and answer a group; those to be tried again."""
+        kept: list[_Op] = []
+        writes = [op for op in ops if op.writes]
+        if writes and not self._transaction(store, writes):
+            # Refuse what is new, so that there may be room for what is to be settled.
+            kept = [op for op in writes if op.keep]
+            if kept and self._broken is None and self._transaction(store, kept):
+                kept = []
+        reads = [op for op in ops if not op.writes]
+        if reads and not self._transaction(store, reads):
+            store.claims.may_write = False
+            self._transaction(store, reads)
+            store.claims.may_write = True
+        return kept
+
+    def _transaction(self, store: Store, ops: Sequence[_Op]) -> bool:
+        """One transaction for all; False if none of it has happened, then each op has the error as its result."""
+        if self._broken is not None:
+            for op in ops:
+                op.result = Failure(self._broken)
+            return False
+        try:
+            store.base.begin()
+            for op in ops:
+                try:
+                    op.result = op.call(store)
+                except PubdError as refused:
+                    op.result = Failure(refused)
+            failpoints.reach("before-commit")
+            store.base.commit()
+            failpoints.reach("after-commit")
+        except Exception as error:
+            problem = faults.translated(error, self.path)
+            store.base.roll_back()
+            if isinstance(problem, SpoolFailed):
+                self._broken = problem
+            for op in ops:
+                op.result = Failure(problem)
+            return False
+        return True
+
+    def _open_store(self) -> tuple[apsw.Connection, Store]:
+        self._lock = SpoolLock(self.path)
+        connection: apsw.Connection | None = None
+        try:
+            self._create()
+            connection = connect(self.path, self._vfs)
+            connection.set_wal_hook(self._committed)
+            self._wal_pages, self._checkpoint_at = 0, CHECKPOINT
+            schema.migrate(connection, partial(self._back_up, connection))
+            row = connection.execute("SELECT tag, last_seq FROM books").fetchone()
+            if row is None:
+                row = (secrets.randbits(TAG_BITS), 0)
+                connection.execute("INSERT INTO books (tag) VALUES (?)", row[:1])
+            self.ids = Ids(row[0], row[1], self._wall)
+            return connection, Store(connection, self.ids, self._limits, self._free)
+        except BaseException:
+            self._close_store(connection)
+            raise
+
+    def _create(self) -> None:
+        """Make the file with its permissions before SQLite does with others; WAL and shm inherit them."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return
+        os.close(fd)
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _back_up(self, source: apsw.Connection, version: int) -> None:
+        copy = self.path.with_name(f"{self.path.name}.schema-{version}.bak")
+        self.log.info("upgrading the spool; its copy before that is {copy}", copy=str(copy))
+        copy.touch(0o600)
+        target = apsw.Connection(str(copy))
+        with target.backup("main", source, "main") as backup:
+            backup.step()
+        target.close()
+
+    def _free(self) -> int:
+        disk = os.statvfs(self.path.parent)
+        return disk.f_bavail * disk.f_frsize
+
+    def _close_store(self, connection: apsw.Connection | None) -> None:
+        if connection is not None:
+            with contextlib.suppress(apsw.Error):
+                connection.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
+    """A connection with the settings on which the spool's promises rest."""
+    connection = apsw.Connection(str(path), vfs=vfs)
+    connection.set_busy_timeout(BUSY)
+    # One process, one connection: no shared memory file, no lock to take for each transaction, and no other SQLite (of
+    # an older version, as it may be) on the same WAL. Before the WAL is first used, or it is not so.
+    connection.pragma("locking_mode", "exclusive")
+    # Before the first table, to be able to give room back to the disk.
+    connection.pragma("auto_vacuum", 2)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", 2)
+    connection.pragma("journal_size_limit", 64 << 20)
+    connection.pragma("temp_store", 2)
+    return connection

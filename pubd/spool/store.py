@@ -1,0 +1,30 @@
+"""The SQLite spool's parts on one database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubd.spool.claims import Claims
+from pubd.spool.database import Database
+from pubd.spool.operations import Operations
+from pubd.spool.settlements import Settlements
+from pubd.spool.submissions import Submissions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import apsw
+
+    from pubd.spool.base import Limits
+    from pubd.spool.ids import Ids
+
+
+class Store:
+    """Belongs to the spool's thread."""
+
+    def __init__(self, connection: apsw.Connection, ids: Ids, limits: Limits, free: Callable[[], int]) -> None:
+        self.base = Database(connection, ids)
+        self.submissions = Submissions(self.base, limits, free)
+        self.claims = Claims(self.base)
+        self.settlements = Settlements(self.base)
+        self.operations = Operations(self.base)
