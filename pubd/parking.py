@@ -1,7 +1,7 @@
 """Copies of parked messages for an exchange of the application's own (policy ``park_to``).
 
 In the manner of RabbitMQ's ``x-death``: the header ``x-pubd-parked`` is an array with one table, saying why, when, how
-often and where from. The copy is stored before the original is parked, under an idempotency key, so that a crash
+often and where from; its ``expiration`` is moved there, too. The copy is stored before the original is parked, under an idempotency key, so that a crash
 between the two neither loses nor doubles it. The original stays parked until a person decides.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pubd.amqp.encode import with_header
+from pubd.amqp.encode import dead_lettered, decode_properties
 from pubd.entry import Entry
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def copies(parked: Sequence[Settlement], policies: Policies, ids: Ids, now: floa
 def _copy(change: Settlement, target: str, ids: Ids, now: float) -> Entry:
     entry, reason = change.entry, change.reason
     seq = ids.next()
+    expiration = decode_properties(entry.properties).get("expiration")
     death = {
         "reason": reason.cause.value if reason else "",
         "code": reason.code if reason else None,
@@ -48,6 +49,8 @@ def _copy(change: Settlement, target: str, ids: Ids, now: float) -> Entry:
         "count": change.attempts,
         "id": entry.id,
     }
+    if expiration is not None:
+        death["original-expiration"] = expiration
     return Entry(
         id=ids.id_of(seq),
         seq=seq,
@@ -55,7 +58,7 @@ def _copy(change: Settlement, target: str, ids: Ids, now: float) -> Entry:
         routing_key=entry.routing_key,
         message_id=entry.message_id,
         mandatory=entry.mandatory,
-        properties=with_header(entry.properties, HEADER, [death]),
+        properties=dead_lettered(entry.properties, HEADER, [death]),
         body=entry.body,
         accepted_at=now,
         idempotency_key=f"{HEADER}:{entry.id}:{change.attempts}",

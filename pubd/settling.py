@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from pubd import failpoints
 from pubd.amqp.encode import aged
 from pubd.errors import SpoolError
 from pubd.outcome import Outcome, State
@@ -100,6 +101,7 @@ class Settling:
         self.counts[Outcome.LOST] += len(lost)
         if lost:
             self._spool.lose(lost)
+        failpoints.reach("after-ack")
         if confirmed or others:
             self.under_way += 1
             parked = [change for change in others if change.state is State.PARKED]

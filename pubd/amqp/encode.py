@@ -225,10 +225,12 @@ def decode_properties(properties: bytes) -> dict[str, object]:
     return {name: value for name in _NAMES if (value := getattr(decoded, name)) is not None}
 
 
-def with_header(properties: bytes, name: str, value: object) -> bytes:
-    """The same properties with one header more, or set anew; for copies, so at pika's cost."""
+def dead_lettered(properties: bytes, name: str, value: object) -> bytes:
+    """The same properties with one header more, or set anew, and no ``expiration``; for copies, so at pika's cost."""
     decoded = BasicProperties().decode(properties)
     decoded.headers = {**(decoded.headers or {}), name: value}
+    # "the expiration property is removed [...] to prevent it from expiring again" (rabbitmq.com/docs/dlx#effects).
+    decoded.expiration = None
     return b"".join(decoded.encode())
 
 

@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pubd import failpoints
 from pubd._version import __version__
 from pubd.amqp import reasons
 from pubd.amqp.acks import ANSWER, AnswerReader
@@ -374,6 +375,7 @@ class LinkProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika car
             self.dataReceived(data)
 
     def _feed(self, data: bytes) -> None:
+        failpoints.reach("after-write")
         self._received += len(data)
         before = self._reader.answers
         self._reader.feed(data)

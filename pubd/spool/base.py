@@ -85,9 +85,12 @@ class Books:
         return self.accepted - (self.confirmed + self.expired + self.discarded + self.held)
 
 
-@attrs.frozen
+@attrs.define
 class Accepted:
-    """The spool's answer for one entry: the message that it is now, or was already (``new`` false)."""
+    """The spool's answer for one entry: the message that it is now, or was already (``new`` false).
+
+    Not frozen, because one is made for each submission, and attrs freezes at twice the cost.
+    """
 
     id: str
     message_id: str

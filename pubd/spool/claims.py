@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -43,14 +43,13 @@ class Claims:
         claimed: list[Entry] = []
         damaged: list[int] = []
         size = 0
-        for row in self._candidates(shelf, limit):
-            entry = entry_of(row, exchange, self._base.ids)
+        for seq, entry in self._candidates(shelf, limit):
             if entry is None:
-                damaged.append(row[0])
+                damaged.append(seq)
             elif self._claimable(shelf, entry, now):
                 size += entry.size
                 if claimed and size > max_bytes:
-                    heapq.heappush(shelf.again, entry.seq)
+                    heapq.heappush(shelf.again, seq)
                     break
                 claimed.append(entry)
                 if len(claimed) == limit:
@@ -65,29 +64,36 @@ class Claims:
                 again(shelf, seq)
         return claimed
 
-    def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[Any, ...]]:
+    def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[int, Entry | None]]:
+        """Ready messages in order, each with its entry, or None where its row is damaged."""
+        base = self._base
         last = None
         while shelf.again:
             seq = heapq.heappop(shelf.again)
             # A message may have become ready for two reasons: released, and head of its key.
-            if seq == last or seq in self._base.claimed:
+            if seq == last or seq in base.claimed:
                 continue
             last = seq
-            row = self._base.db.execute(f"SELECT {COLUMNS} FROM message WHERE seq = ? AND state = 0", (seq,)).fetchone()
+            row = base.db.execute(f"SELECT {COLUMNS} FROM message WHERE seq = ? AND state = 0", (seq,)).fetchone()
             if row:
-                yield row
-        while True:
+                yield seq, entry_of(row, shelf.name, base.ids)
+        while shelf.fresh:
+            seq, entry = shelf.fresh.popitem(last=False)
+            shelf.cursor = seq
+            yield seq, entry
+        while not shelf.caught_up:
             read = 0
             # One by one, because their bodies may be large, and max_bytes may end it at any.
-            for row in self._base.db.execute(
+            for row in base.db.execute(
                 f"SELECT {COLUMNS} FROM message WHERE state = 0 AND exchange = ? AND seq > ? ORDER BY seq LIMIT ?",
                 (shelf.number, shelf.cursor, limit),
             ):
                 read += 1
                 shelf.cursor = row[0]
-                yield row
-            if read < limit:
-                return
+                if row[0] not in base.claimed:
+                    yield row[0], entry_of(row, shelf.name, base.ids)
+            # All of them, and nothing is committed while the thread is here.
+            shelf.caught_up = read < limit
 
     def _claimable(self, shelf: Shelf, entry: Entry, now: float) -> bool:
         if entry.expires_at is not None and entry.expires_at <= now:

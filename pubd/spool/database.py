@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import attrs
 
 from pubd.spool.base import Books
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import apsw
-
+    from pubd.entry import Entry
     from pubd.outcome import Via
     from pubd.spool.ids import Ids
 
@@ -30,15 +31,24 @@ _WRITE_BOOKS = f"UPDATE books SET {', '.join(f'{name} = :{name}' for name in (*_
 
 @attrs.define(eq=False)
 class Shelf:
-    """What has been claimed of one exchange."""
+    """What has been claimed of one exchange, and what need not be read because it has just been written."""
 
     name: str
     number: int
     cursor: int = 0
     again: list[int] = attrs.Factory(list)
-    """Heap of seqs at or below the cursor that are ready again."""
+    """Heap of seqs that are ready and that neither the cursor nor ``fresh`` will come to."""
+    caught_up: bool = False
+    """Everything ready above the cursor is in ``fresh`` or ``again``: there is nothing to read."""
+    fresh: OrderedDict[int, Entry] = attrs.Factory(OrderedDict)
+    """Messages above the cursor as they were committed, in order."""
     next_due: float | None = 0.0
     """When something deferred may be due; None if nothing is deferred."""
+
+    def forget(self) -> None:
+        """Rows changed behind ``fresh``: read on from the cursor."""
+        self.fresh.clear()
+        self.caught_up = False
 
 
 class Database:
@@ -151,20 +161,32 @@ class Database:
         """The seqs of those ids that are this spool's."""
         return (seq for seq in map(self.ids.seq_of, ids) if seq is not None)
 
-    def new_batch(self, at: float, via: Via | None, seqs: Sequence[int]) -> int:
-        """A new row of settlements that have time and channel in common."""
+    def new_batch(self, at: float, via: Via | None, seqs: Sequence[int], tags: Sequence[int] = ()) -> int:
+        """A new row of settlements that have time and channel in common; ``tags`` go with the seqs."""
         self._batch = batch = self._batch + 1
         self.db.execute(
-            "INSERT INTO settlement (batch, at, node, channel, seqs) VALUES (?, ?, ?, ?, ?)",
-            (batch, at, via.node if via else None, via.channel if via else None, array("q", seqs).tobytes()),
+            "INSERT INTO settlement (batch, at, node, channel, seqs, tags) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                batch,
+                at,
+                via.node if via else None,
+                via.channel if via else None,
+                array("q", seqs).tobytes(),
+                array("q", tags).tobytes(),
+            ),
         )
         return batch
 
 
 def again(shelf: Shelf, seq: int) -> None:
-    """A message became ready: if the cursor has passed it, it is claimed by its number."""
-    if seq <= shelf.cursor:
+    """A message became ready: unless the cursor will come to it, it is claimed by its number."""
+    if seq <= shelf.cursor or (shelf.caught_up and seq not in shelf.fresh):
         heapq.heappush(shelf.again, seq)
+
+
+def listed(seqs: Iterable[int]) -> Any:
+    """Seqs for ``WHERE seq IN carray(?)``: one statement for a batch, and so one release of the interpreter's lock."""
+    return apsw.carray(array("q", seqs))
 
 
 def expect(shelf: Shelf, due: float) -> None:

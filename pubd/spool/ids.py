@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TAG_BITS = 62
 _COUNTER_BITS = 12
-_VERSION = 0x7 << 76
+_COUNTER_MASK = (1 << _COUNTER_BITS) - 1
 _VARIANT = 0x2 << 62
 
 
@@ -27,6 +27,10 @@ class Ids:
         self.last_seq = last_seq
         self._wall = wall
         self._low = _VARIANT | tag
+        low = f"{self._low:016x}"
+        self._tail = f"-{low[:4]}-{low[4:]}"
+        self._head = (-1, "")
+        """Milliseconds, and how their ids begin; one value, because two threads come here."""
 
     def next(self) -> int:
         """The seq of the next message."""
@@ -37,9 +41,13 @@ class Ids:
 
     def id_of(self, seq: int) -> str:
         """The id of the message with this seq."""
-        counter = seq & 0xFFF
-        digits = f"{(seq >> 12) << 80 | _VERSION | counter << 64 | self._low:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        milliseconds = seq >> _COUNTER_BITS
+        known, head = self._head
+        if milliseconds != known:
+            digits = f"{milliseconds:012x}"
+            head = f"{digits[:8]}-{digits[8:]}-7"
+            self._head = (milliseconds, head)
+        return f"{head}{seq & _COUNTER_MASK:03x}{self._tail}"
 
     def seq_of(self, id: str) -> int | None:
         """The seq in an id of this spool; None for anything else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ class Operations:
                 (batch, Cause.DISCARDED.value, text, seq),
             )
             self._base.count(**{COUNTERS[state]: -1}, discarded=1, bytes=-size)
+            self._base.at_commit(self._base.shelves[self._base.names[number]].forget)
             dropped.append(self._base.ids.id_of(seq))
             if ordering_key is not None:
                 new_heads(self._base, [(self._base.names[number], text_of(ordering_key))])
@@ -92,8 +94,9 @@ class Operations:
             return None
         row = self._base.one(
             "SELECT m.state, e.name, CAST(m.routing_key AS BLOB), CAST(m.message_id AS BLOB), m.attempts, "
-            "m.accepted_at, m.due, m.cause, m.code, m.text, m.tag, s.at, s.node, s.channel FROM message m "
-            "JOIN exchange e ON e.number = m.exchange LEFT JOIN settlement s ON s.batch = m.batch WHERE m.seq = ?",
+            "m.accepted_at, m.due, m.cause, m.code, m.text, m.tag, s.at, s.node, s.channel, s.seqs, s.tags "
+            "FROM message m JOIN exchange e ON e.number = m.exchange "
+            "LEFT JOIN settlement s ON s.batch = m.batch WHERE m.seq = ?",
             (seq,),
         )
         if not row:
@@ -103,9 +106,10 @@ class Operations:
             "ORDER BY at, number",
             (seq,),
         )
-        state, exchange, routing_key, message_id, count, accepted_at, due, cause, code, text, tag, at, node, channel = (
-            row
-        )
+        state, exchange, routing_key, message_id, count, accepted_at, due, cause, code, text, tag, *settled = row
+        at, node, channel, seqs, tags = settled
+        if tags:
+            tag = array("q", tags)[array("q", seqs).index(seq)]
         return Record(
             id=id,
             message_id=text_of(message_id) if message_id else id,

@@ -6,8 +6,9 @@ from array import array
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pubd import failpoints
 from pubd.spool.base import TTL_PASSED, Swept
-from pubd.spool.database import again, expect
+from pubd.spool.database import again, expect, listed
 from pubd.spool.rows import COUNTERS, HEAD_COLUMNS, NUMBER_OF, PARKED, READY, size_of, unchecked_entry_of
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ class Settlements:
         for delivery in confirmed:
             ended.setdefault(delivery.via, []).append(delivery)
         for via, deliveries in ended.items():
-            batch = self._base.new_batch(now, via, [delivery.entry.seq for delivery in deliveries])
-            self._base.db.executemany(
-                "UPDATE message SET state = 3, body = NULL, cause = NULL, code = NULL, text = NULL, batch = ?, tag = ? "
-                "WHERE seq = ?",
-                [(batch, delivery.tag, delivery.entry.seq) for delivery in deliveries],
+            seqs = [delivery.entry.seq for delivery in deliveries]
+            batch = self._base.new_batch(now, via, seqs, [delivery.tag for delivery in deliveries])
+            self._base.db.execute(
+                "UPDATE message SET state = 3, body = NULL, cause = NULL, code = NULL, text = NULL, tag = NULL, "
+                "batch = ? WHERE seq IN carray(?)",
+                (batch, listed(seqs)),
             )
         size = sum(delivery.size for delivery in confirmed)
         self._base.count(ready=-len(confirmed), confirmed=len(confirmed), bytes=-size)
@@ -131,14 +133,15 @@ class Settlements:
             name = self._base.names[number]
             if row[0] not in self._base.claimed and len(expired) < limit:
                 expired.append(unchecked_entry_of(row, name, self._base.ids))
+                self._base.at_commit(self._base.shelves[name].forget)
                 self._base.count(**{COUNTERS[state]: -1}, bytes=-size_of(name, row[1], row[-1]))
         if expired:
             seqs = [entry.seq for entry in expired]
             batch = self._base.new_batch(now, None, seqs)
-            self._base.db.executemany(
+            self._base.db.execute(
                 "UPDATE message SET state = 4, due = NULL, body = NULL, batch = ?, tag = NULL, cause = ?, code = NULL, "
-                "text = ? WHERE seq = ?",
-                [(batch, TTL_PASSED.cause.value, TTL_PASSED.text, seq) for seq in seqs],
+                "text = ? WHERE seq IN carray(?)",
+                (batch, TTL_PASSED.cause.value, TTL_PASSED.text, listed(seqs)),
             )
             self._base.count(expired=len(expired))
         return expired
@@ -149,10 +152,10 @@ class Settlements:
             row = self._base.db.execute("SELECT batch, at, seqs FROM settlement ORDER BY batch LIMIT 1").fetchone()
             if not row or row[1] >= before:
                 break
-            seqs = [(seq,) for seq in array("q", row[2])]
-            self._base.db.executemany("DELETE FROM message WHERE seq = ?", seqs)
-            self._base.db.executemany("DELETE FROM attempt WHERE seq = ?", seqs)
-            self._base.db.executemany("DELETE FROM idempotency WHERE seq = ?", seqs)
+            seqs = array("q", row[2])
+            for table in ("message", "attempt", "idempotency"):
+                self._base.db.execute(f"DELETE FROM {table} WHERE seq IN carray(?)", (listed(seqs),))
+            failpoints.reach("during-purge")
             self._base.db.execute("DELETE FROM settlement WHERE batch = ?", (row[0],))
             purged += len(seqs)
         return purged

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pubd import failpoints
 from pubd.errors import IdempotencyConflict
 from pubd.spool.base import Accepted, accepted
 from pubd.spool.database import expect
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.spool.base import Limits
     from pubd.spool.database import Database
+
+
+#: Messages kept in memory for each exchange after their commit, and the largest body of one, in bytes.
+FRESH, FRESH_BODY = 4096, 4096
+
+_COLUMNS = (
+    "seq, state, exchange, routing_key, message_id, mandatory, accepted_at, attempts, due, expires_at, ordering_key, "
+    "properties, body, checksum"
+)
+_ROWS = (128, 32, 8, 1)
+_INSERT = {
+    rows: f"INSERT INTO message ({_COLUMNS}) VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"] * rows)
+    for rows in _ROWS
+}
 
 
 class Submissions:
@@ -32,11 +47,7 @@ class Submissions:
         size = sum(entry.size for entry in fresh)
         base = self._base
         self._limits.check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)
-        base.db.executemany(
-            "INSERT INTO message (seq, state, exchange, routing_key, message_id, mandatory, accepted_at, attempts, "
-            "due, expires_at, ordering_key, properties, body, checksum) VALUES (?,?,?,?,?,?,?,0,?,?,?,?,?,?)",
-            [row_of(entry, base.shelf(entry.exchange).number) for entry in fresh],
-        )
+        self._insert(fresh)
         keys = [(entry.idempotency_key, entry.seq, entry.fingerprint) for entry in fresh if entry.idempotency_key]
         if keys:
             base.db.executemany("INSERT INTO idempotency (key, seq, fingerprint) VALUES (?, ?, ?)", keys)
@@ -44,7 +55,30 @@ class Submissions:
         for entry in deferred:
             base.at_commit(partial(expect, base.shelf(entry.exchange), entry.due or 0.0))
         base.count(accepted=len(fresh), ready=len(fresh) - len(deferred), deferred=len(deferred), bytes=size)
+        base.at_commit(partial(self._remember, fresh))
+        failpoints.reach("after-append")
         return answers
+
+    def _insert(self, entries: Sequence[Entry]) -> None:
+        """Many rows a statement, because each call of SQLite lets go of the interpreter's lock and waits for it."""
+        base, start = self._base, 0
+        while start < len(entries):
+            rows = next(count for count in _ROWS if count <= len(entries) - start)
+            values: list[Any] = []
+            for entry in entries[start : start + rows]:
+                values += row_of(entry, base.shelf(entry.exchange).number)
+            base.db.execute(_INSERT[rows], values)
+            start += rows
+
+    def _remember(self, entries: Sequence[Entry]) -> None:
+        """Lanes that keep up are given what was just written without its being read."""
+        for entry in entries:
+            shelf = self._base.shelf(entry.exchange)
+            if shelf.caught_up and entry.due is None:
+                if len(shelf.fresh) < FRESH and len(entry.body) <= FRESH_BODY:
+                    shelf.fresh[entry.seq] = entry
+                else:
+                    shelf.caught_up = False
 
     def _known(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Accepted]]:
         """Which of them are new, and the receipt for each: an idempotency key seen before gives the earlier one."""

@@ -38,7 +38,7 @@ CREATE TABLE message (
     cause TEXT,
     code INTEGER,
     text TEXT,
-    -- The settlement batch that ended it, and its delivery tag there.
+    -- The settlement batch that ended it. The delivery tag of a settlement other than confirmed.
     batch INTEGER,
     tag INTEGER
 ) STRICT;
@@ -58,8 +58,9 @@ CREATE TABLE settlement (
     at REAL NOT NULL,
     node TEXT,
     channel INTEGER,
-    -- The messages' seqs, 8 bytes each, little endian.
-    seqs BLOB NOT NULL
+    -- The messages' seqs, 8 bytes each, little endian, and in the same manner the delivery tags that confirmed them.
+    seqs BLOB NOT NULL,
+    tags BLOB NOT NULL
 ) STRICT;
 
 -- Attempts that were not plain successes.

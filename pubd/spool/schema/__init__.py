@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from pubd import failpoints
 from pubd.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def migrate(connection: apsw.Connection, back_up: Callable[[int], None]) -> None
     todo = [(number, sql) for number, sql in steps() if number > version]
     if todo and version:
         back_up(version)
+        failpoints.reach("during-migration")
     for number, sql in todo:
         with connection:
             connection.execute(sql)
+            failpoints.reach("during-migration")
             connection.execute(f"PRAGMA user_version = {number}")
