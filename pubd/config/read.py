@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pubd.config.key import Key, Table
 
 PREFIX = "PUBD_"
+#: The broker that script/run, the tests and the benchmarks take; it names one, and the configuration has its own.
+_FOR_SCRIPTS = "PUBD_BROKER_URL"
 _KNOWN = {table.name: table for table in TABLES}
 _PLAIN = {table.name: table for table in TABLES if not table.many}
 #: Credentials are short; what is longer was not meant.
@@ -245,6 +247,10 @@ class Reading:
         known = [name for table in _PLAIN.values() for name in _variables(f"{PREFIX}{table.name.upper()}_", table.keys)]
         for name in sorted(self._environ):
             if not name.startswith(PREFIX) or name in known or not self._environ[name]:
+                continue
+            if name == _FOR_SCRIPTS:
+                sentence = "is not read here, but by scripts and tests; the brokers' variable is PUBD_BROKER_URLS"
+                self.hints.append(Problem(where=name, sentence=sentence))
                 continue
             word = name.removeprefix(PREFIX).partition("_")
             if word[0].lower() in _PLAIN:

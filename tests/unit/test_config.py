@@ -200,7 +200,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     ("variable", "value", "words"),
     [
         ("PUBD_DELIVERY_WINDO", "1", ["did you mean PUBD_DELIVERY_WINDOW?"]),
-        ("PUBD_BROKER_URL", "amqp://h", ["did you mean PUBD_BROKER_URLS?"]),
+        ("PUBD_BROKER_URLZ", "amqp://h", ["did you mean PUBD_BROKER_URLS?"]),
         ("PUBD_DELIVERY_WINDOW", "many", ["whole number", "'many'"]),
         ("PUBD_DELIVERY_MANDATORY", "yes", ["true or false", "'yes'"]),
         ("PUBD_DELIVERY_BACKOFF_FACTOR", "two", ["number"]),
@@ -305,3 +305,10 @@ def test_the_examples_in_the_documentation_are_valid() -> None:
         assert blocks
         for block in blocks:
             Config.parse(re.sub(r"^   ", "", block, flags=re.MULTILINE), {})
+
+
+def test_the_variable_of_scripts_and_tests_is_no_error_but_a_hint() -> None:
+    config = Config.parse("", {"PUBD_BROKER_URL": f"amqp://u:{PASSWORD}@h"})
+    assert [str(hint) for hint in config.hints] == [
+        "PUBD_BROKER_URL: is not read here, but by scripts and tests; the brokers' variable is PUBD_BROKER_URLS"
+    ]

@@ -419,3 +419,42 @@ def test_limits_stricter_than_the_default_can_be_checked_later() -> None:
 def test_decimals_are_scaled_without_the_decimal_context(text: str, parts: tuple[int, int] | None) -> None:
     with localcontext(prec=1):
         assert scaled(Decimal(text)) == parts
+
+
+# What stays with pubd
+
+
+def test_times_are_kept_as_seconds() -> None:
+    message = made(delay=5, ttl=60)
+    assert (message.delay, message.ttl) == (5.0, 60.0)
+    assert made(not_before=datetime(2030, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)).not_before == 1893456000.5
+    assert made(not_before=1.5).not_before == 1.5
+    assert made(delay=0, not_before=None, ttl=None).delay == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"delay": -1}, "delay", "seconds"),
+        ({"delay": True}, "delay", "seconds"),
+        ({"delay": "5m"}, "delay", "seconds"),
+        ({"delay": float("nan")}, "delay", "seconds"),
+        ({"ttl": float("inf")}, "ttl", "seconds"),
+        ({"ttl": 0}, "ttl", "more than 0"),
+        ({"ttl": 5, "delay": 5}, "ttl", "never be published"),
+        ({"delay": 5, "not_before": 5}, "not_before", "one of them"),
+        ({"not_before": datetime(2030, 1, 1)}, "not_before", "timezone"),
+        ({"idempotency_key": "x" * 256}, "idempotency_key", "255"),
+        ({"ordering_key": 7}, "ordering_key", "str"),
+    ],
+)
+def test_what_pubd_cannot_keep_is_refused(fields: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidMessage, match=words) as refused:
+        made(**fields)
+    assert refused.value.field == field
+
+
+def test_keys_of_pubd_take_no_room_in_the_header_frame() -> None:
+    room = DEFAULT_FRAME_MAX - HEADER_FRAME_OVERHEAD - 2 - 1 - 37 - 4 - 2 - 5
+    message = made(headers={"k": "x" * room}, idempotency_key="i" * 255, ordering_key="o" * 255)
+    assert message.idempotency_key == "i" * 255
