@@ -29,7 +29,8 @@ autodoc_typehints = "description"
 nitpick_ignore_regex = [(r"py:.*", r"(attrs?|collections|enum|pika|random|twisted|typing|zope)\..*")]
 nitpick_ignore = [
     # Imported where only the type checker looks, so autodoc has them by their bare names.
-    *(("py:class", name) for name in ("Deferred", "LaneState", "LinkState", "Spool", "datetime")),
+    *(("py:class", name) for name in ("BrokerUrl", "Deferred", "LaneState", "LinkState", "Receipts", "Spool")),
+    ("py:class", "datetime"),
     # Names in signatures of what applications do not call or make: seams between the rooms, and aliases of types.
     *(("py:class", name) for name in ("BrokerSide", "Declaration", "FieldValue", "Supply")),
     ("py:class", "pubd.spool.base.Spool"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from pubd.errors import InvalidOption, SpoolError
 from pubd.intake import wire
 from pubd.spool import offline
 from pubd.spool.url import check_spool_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Exit codes, sysexits.h where it has one.
 REFUSED, CONFIGURATION = 1, 78
@@ -79,19 +83,33 @@ def verify(spool: str) -> None:
 
 @main.command()
 @click.argument("spool")
-@click.option("-o", "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="Default: stdout.")
-def export(spool: str, output: IO[str]) -> None:
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write, readable by you alone.")
+def export(spool: str, output: Path | None) -> None:
     """Write every open message of SPOOL (its path) as NDJSON, the daemon being stopped. Damaged ones are marked."""
     count = damaged = 0
     try:
-        for each in offline.export(_spool_path(spool)):
-            message = wire.encode(each.entry) if not each.damaged else wire.remains(each.entry)
-            message["state"] = each.state.value
-            if each.damaged:
-                message["damaged"] = True
-                damaged += 1
-            output.write(wire.dumps(message) + "\n")
-            count += 1
+        with _private(output) as file:
+            for each in offline.export(_spool_path(spool)):
+                message = wire.encode(each.entry) if not each.damaged else wire.remains(each.entry)
+                message["state"] = each.state.value
+                if each.damaged:
+                    message["damaged"] = True
+                    damaged += 1
+                file.write(wire.dumps(message) + "\n")
+                count += 1
     except SpoolError as error:
         raise _Failure(str(error)) from None
+    except OSError as error:
+        raise _Failure(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
     click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
+
+
+@contextmanager
+def _private(path: Path | None) -> Iterator[IO[str]]:
+    """stdout, or a file that nobody else can read: there are bodies in it."""
+    if path is None:
+        yield sys.stdout
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        yield file

@@ -15,7 +15,7 @@ class Options:
     mandatory: bool = True
     persistent: bool = True
     max_body: int | None = None
-    """Largest body; RabbitMQ's ``max_message_size`` where that is lower than :data:`pubd.message.MAX_BODY`."""
+    """Largest body; RabbitMQ's ``max_message_size`` where that is lower than ``pubd.message.MAX_BODY`` (128 MiB)."""
     lanes: LaneOptions = LaneOptions()
     policies: tuple[Policy, ...] = ()
     """Tried in this order, then ``policy``."""

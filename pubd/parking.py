@@ -1,8 +1,9 @@
 """Copies of parked messages for an exchange of the application's own (policy ``park_to``).
 
 In the manner of RabbitMQ's ``x-death``: the header ``x-pubd-parked`` is an array with one table, saying why, when, how
-often and where from; its ``expiration`` is moved there, too. The copy is stored before the original is parked, under an idempotency key, so that a crash
-between the two neither loses nor doubles it. The original stays parked until a person decides.
+often and where from; an ``expiration`` is moved there, too. The copy is stored before the original is parked, under an
+idempotency key, so that a crash between the two neither loses nor doubles it. The original stays parked until a person
+decides.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _copy(change: Settlement, target: str, ids: Ids, now: float) -> Entry:
     entry, reason = change.entry, change.reason
     seq = ids.next()
     expiration = decode_properties(entry.properties).get("expiration")
-    death = {
+    death: dict[str, object] = {
         "reason": reason.cause.value if reason else "",
         "code": reason.code if reason else None,
         "text": reason.text if reason else "",

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from pubd.account import Account
 from pubd.amqp.broker import Broker
 from pubd.amqp.url import BrokerUrl
-from pubd.errors import PubdError, PublisherStopped, SpoolError
+from pubd.errors import InvalidOption, PubdError, PublisherStopped, SpoolError
 from pubd.healing import Healing
 from pubd.options import Options
 from pubd.outcome import Cause, Outcome, Reason, State
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pubd.message import Message
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
-    from pubd.spool.base import Accepted, Books, Record, Spool
+    from pubd.spool.base import Accepted, Books, Limits, Record, Spool
 
 #: Seconds between looks for what has expired or may be forgotten.
 SWEEP = 1.0
@@ -145,19 +145,25 @@ class Publisher(Service):
         topology: Topology | None = None,
         options: Options | None = None,
         events: BrokerEvents | None = None,
+        limits: Limits | None = None,
         failed: Callable[[SpoolError], None] = lambda _: None,
         random: Callable[[], float] = random_module.random,
         wall: Callable[[], float] = time.time,
     ) -> Publisher:
         """A publisher for the RabbitMQ at ``url`` (or the first of several that answers).
 
-        ``name`` is shown by RabbitMQ as part of the connection's name. ``failed`` is called when the spool cannot be
-        opened or its storage fails: the process should end. Raises :class:`pubd.errors.InvalidOption`.
+        ``name`` is shown by RabbitMQ as part of the connection's name. ``limits`` are those of a spool given as URL;
+        without them ``memory:`` holds 1 GiB, and a file what the disk has room for. ``failed`` is called when the spool
+        cannot be opened or its storage fails: the process should end. Raises :class:`pubd.errors.InvalidOption`.
         """
         if reactor is None:
             from twisted.internet import reactor
         urls = [each if isinstance(each, BrokerUrl) else BrokerUrl.parse(each) for each in _several(url)]
         options = options or Options()
+        if isinstance(spool, str):
+            spool = spool_from_url(spool, reactor=reactor, limits=limits, wall=wall, failed=failed)
+        elif limits is not None:
+            raise InvalidOption("limits: give them to the spool itself; here they go with the URL of one")
 
         def connect(supply: Supply) -> Broker:
             return Broker(
@@ -173,7 +179,7 @@ class Publisher(Service):
 
         return cls(
             reactor=reactor,
-            spool=spool_from_url(spool, reactor=reactor, wall=wall, failed=failed) if isinstance(spool, str) else spool,
+            spool=spool,
             connect=connect,
             options=options,
             random=random,
@@ -200,7 +206,8 @@ class Publisher(Service):
             why = "is stopping" if self._stopping else "was not started: add it to your application or startService()"
             return fail(PublisherStopped(f"the publisher {why}; nothing was accepted"))
         ids = self._spool.ids
-        if ids is None:
+        # The spool's thread sets the ids at any moment: nobody may overtake those who wait until it is open.
+        if ids is None or not self._open.called:
             return self._once_open(messages, single=single)
         options, now = self._options, self._wall()
         try:
@@ -398,17 +405,25 @@ class Publisher(Service):
         return Deferred.fromCoroutine(self._store_copies(parked))
 
     async def _sweep_once(self) -> None:
-        try:
-            swept = await self._spool.sweep(self._wall(), self._options.retain)
-        except SpoolError as error:
-            self.log.error("sweeping the spool failed: {error}", error=str(error))
-            return
-        for entry in swept.expired:
-            self._receipts.changed(entry.id, State.EXPIRED, entry.attempts, None)
-        self._wake(swept.wake)
+        # A sweep is bounded, and more may be settled within a second than it forgets: again, until nothing is left.
+        while not self._stopping:
+            try:
+                swept = await self._spool.sweep(self._wall(), self._options.retain)
+            except SpoolError as error:
+                self.log.error("sweeping the spool failed: {error}", error=str(error))
+                return
+            for entry in swept.expired:
+                self._receipts.changed(entry.id, State.EXPIRED, entry.attempts, None)
+            self._wake(swept.wake)
+            if not (swept.expired or swept.purged):
+                return
+            await deferLater(self._reactor, 0)
 
     def _report(self, books: Books) -> None:
-        if not books.held:
+        if self._spool.ids is None:
+            # Never opened, which was said: what it holds is not known.
+            self.log.info("stopped")
+        elif not books.held:
             self.log.info("stopped; every accepted message is settled")
         elif self._spool.durable:
             self.log.info("stopped; {held} messages wait in the spool for the next start", held=books.held)

@@ -5,7 +5,7 @@ from twisted.internet.defer import ensureDeferred
 from pubd import Message, Publisher
 
 application = Application("shop")
-publisher = Publisher.from_url("amqp://guest:guest@localhost:5672/%2F")
+publisher = Publisher.from_url("amqp://guest:guest@localhost:5672/%2F", spool="sqlite:///shop.db")
 publisher.setServiceParent(application)
 
 
