@@ -10,28 +10,20 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
-import sys
-import uuid
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import pika
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from benchmarks.measure import Median, Sample, Stopwatch, table
+from benchmarks.rig import Queue, in_process
 from benchmarks.ways import Load, way
 from tests.rabbitmq import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-ROOT = Path(__file__).resolve().parent.parent
-#: Seconds for one run, its process included.
-RUN_TIMEOUT = 120
 
 
 @attrs.frozen
@@ -64,6 +56,7 @@ def contenders(batches: Sequence[int]) -> list[Contender]:
     largest = max(batches)
     return [
         Contender("stock"),
+        Contender("stock-bare"),
         Contender("raw"),
         *(Contender("pubd", batch) for batch in batches),
         Contender("pubd-last", largest),
@@ -73,14 +66,7 @@ def contenders(batches: Sequence[int]) -> list[Contender]:
 
 def measure(name: str, load: Load) -> Sample:
     """One run in a new process; raises subprocess.SubprocessError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.publish", "--run", name, json.dumps(attrs.asdict(load))],
-        cwd=ROOT,
-        timeout=RUN_TIMEOUT,
-        check=True,
-        stdout=subprocess.PIPE,
-    )
-    return Sample(**json.loads(done.stdout))
+    return Sample(**in_process("benchmarks.publish", name, load))
 
 
 async def _run(reactor: Any, name: str, load: Load) -> None:
@@ -101,7 +87,7 @@ def compare(
     for setting in settings:
         samples: dict[Contender, list[Sample]] = {entrant: [] for entrant in entrants}
         for _, entrant in itertools.product(range(rounds), entrants):
-            with _Queue(url) as queue:
+            with Queue(url) as queue:
                 load = Load(
                     url=url,
                     queue=queue,
@@ -116,25 +102,6 @@ def compare(
                 samples[entrant].append(measure(entrant.way, load))
         for entrant in entrants:
             yield setting, entrant, samples[entrant]
-
-
-class _Queue:
-    """A durable queue for one run, reached through the default exchange."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = pika.BlockingConnection(pika.URLParameters(url))
-        self._channel = self._connection.channel()
-        self._name = f"pubd-benchmark-{uuid.uuid4().hex[:12]}"
-
-    def __enter__(self) -> str:
-        self._channel.queue_declare(self._name, durable=True)
-        return self._name
-
-    def __exit__(self, *_: object) -> None:
-        # RabbitMQ may have closed a connection that said nothing during a long run.
-        self._connection.process_data_events()
-        self._channel.queue_delete(self._name)
-        self._connection.close()
 
 
 def rows(results: Sequence[tuple[Setting, Contender, list[Sample]]]) -> list[dict[str, Any]]:

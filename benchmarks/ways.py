@@ -51,6 +51,9 @@ class Load:
     body: int
     persistent: bool
     ready: bool
+    spool: str = "memory:"
+    ahead: int | None = None
+    """Messages that the application of pubd's ways has handed in beyond the window; two batches where not said."""
 
     @property
     def delivery_mode(self) -> int:
@@ -66,6 +69,25 @@ class Way(Protocol):
         """Publish ``count`` messages; returns when every one of them is confirmed."""
 
     async def close(self) -> None: ...
+
+
+class Fate(Protocol):
+    """Told what became of one message."""
+
+    def stored(self) -> None:
+        """There is a receipt; pika has none."""
+
+    def confirmed(self) -> None:
+        """RabbitMQ has it, and the spool knows."""
+
+    def failed(self, failure: Failure) -> None: ...
+
+
+class SingleWay(Way, Protocol):
+    """One that can publish a message by itself."""
+
+    def single(self, fate: Fate) -> None:
+        """Publish one message."""
 
 
 class _Course:
@@ -154,6 +176,11 @@ class Stock(_Pika):
             published = channel.basic_publish("", queue, body, properties, mandatory=True)
             published.addCallbacks(self._one, self.failed)
 
+    def single(self, fate: Fate) -> None:
+        properties = pika.BasicProperties(delivery_mode=self._load.delivery_mode, message_id=str(uuid.uuid4()))
+        published = self._channel.basic_publish("", self._load.queue, self._body, properties, mandatory=True)
+        published.addCallbacks(lambda _: fate.confirmed(), fate.failed)
+
     def _one(self, _: Any) -> None:
         self.confirmed(1)
 
@@ -192,16 +219,17 @@ class Raw(_Pika):
 
 
 class Pubd(_Course):
-    """The whole of pubd's path; the application keeps two batches more than the window in its hands."""
+    """The whole of pubd's path; the application keeps ``ahead`` more than the window in its hands."""
 
     def __init__(self, reactor: Any, load: Load, *, each: bool) -> None:
-        super().__init__(reactor, load.window + 2 * load.batch)
+        super().__init__(reactor, load.window + (2 * load.batch if load.ahead is None else load.ahead))
         self._load = load
         self._each = each
         self._body = b"x" * load.body
         self._message = self._make()
         self._publisher = Publisher.from_url(
             load.url,
+            spool=load.spool,
             reactor=reactor,
             options=Options(mandatory=True, lanes=LaneOptions(window=load.window)),
         )
@@ -231,6 +259,13 @@ class Pubd(_Course):
             else:
                 self._publisher.submit_many(messages).addCallbacks(self._accepted, self.failed)
 
+    def single(self, fate: Fate) -> None:
+        def accepted(receipt: Receipt) -> None:
+            fate.stored()
+            receipt.settled().addCallbacks(lambda _: fate.confirmed(), fate.failed)
+
+        self._publisher.submit(self._make()).addCallbacks(accepted, fate.failed)
+
     def _make(self) -> Message:
         load = self._load
         return Message(exchange="", routing_key=load.queue, body=self._body, delivery_mode=load.delivery_mode)
@@ -254,10 +289,14 @@ class Pubd(_Course):
 
 def way(name: str, reactor: Any, load: Load) -> Way:
     """The way of that name; KeyError for any other."""
-    ways: dict[str, Callable[[], Way]] = {
+    return Raw(reactor, load) if name == "raw" else single_way(name, reactor, load)
+
+
+def single_way(name: str, reactor: Any, load: Load) -> SingleWay:
+    """The same for those that can publish a message by itself: ``raw`` knows its messages by count only."""
+    ways: dict[str, Callable[[], SingleWay]] = {
         "stock": lambda: Stock(reactor, load, bare=False),
         "stock-bare": lambda: Stock(reactor, load, bare=True),
-        "raw": lambda: Raw(reactor, load),
         "pubd": lambda: Pubd(reactor, load, each=True),
         "pubd-last": lambda: Pubd(reactor, load, each=False),
     }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from pubd._version import __version__
 from pubd.config import Config, ConfigError
-from pubd.errors import InvalidOption, SpoolError
+from pubd.errors import InvalidMessage, InvalidOption, SpoolError
 from pubd.intake import wire
 from pubd.spool import offline
 from pubd.spool.url import check_spool_url
@@ -90,11 +91,8 @@ def export(spool: str, output: Path | None) -> None:
     try:
         with _private(output) as file:
             for each in offline.export(_spool_path(spool)):
-                message = wire.encode(each.entry) if not each.damaged else wire.remains(each.entry)
-                message["state"] = each.state.value
-                if each.damaged:
-                    message["damaged"] = True
-                    damaged += 1
+                message = _object(each)
+                damaged += "damaged" in message
                 file.write(wire.dumps(message) + "\n")
                 count += 1
     except SpoolError as error:
@@ -104,11 +102,31 @@ def export(spool: str, output: Path | None) -> None:
     click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
 
 
+def _object(exported: offline.Exported) -> dict[str, Any]:
+    """The message as JSON, with its state; what is damaged is marked."""
+    state = {"state": exported.state.value}
+    if not exported.damaged:
+        try:
+            return wire.encode(exported.entry) | state
+        except InvalidMessage:
+            pass  # Stored as it is, and never to be read: as good as damaged.
+    return wire.remains(exported.entry) | state | {"damaged": True}
+
+
 @contextmanager
 def _private(path: Path | None) -> Iterator[IO[str]]:
     """stdout, or a file that nobody else can read: there are bodies in it."""
     if path is None:
-        yield sys.stdout
+        try:
+            if isinstance(sys.stdout, TextIOWrapper):
+                # JSON is UTF-8, whatever the locale.
+                sys.stdout.reconfigure(encoding="utf-8")
+            yield sys.stdout
+            sys.stdout.flush()
+        except OSError:
+            # Python would try once more at its end, to write what is left.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
         return
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="utf-8") as file:

@@ -61,23 +61,50 @@ class Healing:
         if not self._probes:
             return
         for delivery in confirmed:
-            group = self._probes.pop(delivery.entry.id, None)
-            if group is not None:
-                Deferred.fromCoroutine(self._heal(group))
+            self._confirmed(delivery.entry.id)
         for change in others:
-            if change.state is not State.DEFERRED:
+            if change.state is State.CONFIRMED:
+                self._confirmed(change.entry.id)
+            elif change.state is not State.DEFERRED:
                 self._probes.pop(change.entry.id, None)
+
+    def _confirmed(self, id: str) -> None:
+        group = self._probes.pop(id, None)
+        if group is not None:
+            Deferred.fromCoroutine(self._heal(group))
 
     async def _round(self) -> None:
         try:
-            groups = await self._spool.returned(GROUPS)
-            for group in groups:
+            await self._forget()
+            # A probe that waits for its answer stands for its route: the oldest that is parked is another by now.
+            under_way = {(probe.exchange, probe.routing_key) for probe in self._probes.values()}
+            for group in await self._spool.returned(GROUPS):
                 policy = self._policies.of(group.exchange, group.routing_key)
-                if policy.heal and group.first not in self._probes and len(self._probes) < GROUPS:
-                    self._probes[group.first] = group
-                    self._wake(await self._spool.retry([group.first]))
+                route = (group.exchange, group.routing_key)
+                if policy.heal and route not in under_way and len(self._probes) < GROUPS:
+                    await self._probe(group)
         except SpoolError as error:
             self.log.error("looking for messages to heal failed: {error}", error=str(error))
+
+    async def _probe(self, group: Returned) -> None:
+        self._probes[group.first] = group
+        woken: Collection[str] = ()
+        try:
+            woken = await self._spool.retry([group.first])
+        finally:
+            if not woken:
+                # A person was faster, or the spool failed.
+                self._probes.pop(group.first, None)
+        self._wake(woken)
+
+    async def _forget(self) -> None:
+        """Probes that ended without an answer of RabbitMQ, as by a person's hand or their own ttl."""
+        for id in list(self._probes):
+            record = await self._spool.record(id)
+            if record is not None and record.state is State.CONFIRMED:
+                self._confirmed(id)
+            elif record is None or record.state not in (State.READY, State.DEFERRED):
+                self._probes.pop(id, None)
 
     async def _heal(self, group: Returned) -> None:
         try:

@@ -318,6 +318,10 @@ class Publisher(Service):
             self.log.critical("the spool cannot be opened: {error}", error=str(error))
             self._failed(error)
             return
+        except Exception as mistake:
+            self.log.failure("the spool cannot be opened; please report this")
+            self._failed(SpoolError(f"{type(mistake).__name__}: {mistake}"))
+            return
         if self._stopping:
             return
         self._broker.start()

@@ -5,6 +5,7 @@ Outcomes become settlements; these are committed; only then receipts are told an
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -73,7 +74,7 @@ class Settling:
         """See :class:`pubd.amqp.lane.Supply`."""
         now = self._wall()
         claimed = self._spool.claim(exchange, limit, max_bytes, now)
-        return claimed.addCallback(self._aged, now) if self._count_spool_time else claimed
+        return claimed.addCallback(_aged, now) if self._count_spool_time else claimed
 
     def release(self, entries: Sequence[Entry]) -> None:
         """See :class:`pubd.amqp.lane.Supply`."""
@@ -117,6 +118,9 @@ class Settling:
             await self._parked(parked)
         except SpoolError as error:
             self.log.error("parked messages could not be copied: {error}", error=str(error))
+        except Exception:
+            # Parked they are all the same, or they would stay in flight for good.
+            self.log.failure("parked messages could not be copied")
         await self._commit(confirmed, others)
 
     def _commit(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Any]:
@@ -148,8 +152,14 @@ class Settling:
         else:
             self.log.failure("settlements were not told", failure)
 
-    @staticmethod
-    def _aged(entries: Sequence[Entry], now: float) -> Sequence[Entry]:
-        for entry in entries:
-            entry.properties = aged(entry.properties, now - entry.accepted_at)
-        return entries
+
+def _aged(entries: Sequence[Entry], now: float) -> Sequence[Entry]:
+    """Copies where need be, for this delivery alone: the spool's own may be claimed, and aged, once more."""
+    found = []
+    for entry in entries:
+        properties = aged(entry.properties, now - entry.accepted_at)
+        if properties is not entry.properties:
+            entry = copy(entry)
+            entry.properties = properties
+        found.append(entry)
+    return found

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def encode(entry: Entry) -> dict[str, Any]:
     """The object for an entry, body included; submitted again it makes the same message, with the same message_id.
 
-    Its ``idempotency_key`` is the entry's id, so that an export that is submitted twice is accepted once.
+    Its ``idempotency_key`` is its own or the entry's id, so that an export that is submitted twice is accepted once;
+    its ``ttl`` counts from the new acceptance.
     """
     message: dict[str, Any] = {"exchange": entry.exchange, "routing_key": entry.routing_key}
     try:
@@ -33,6 +34,10 @@ def encode(entry: Entry) -> dict[str, Any]:
     message["idempotency_key"] = entry.idempotency_key or entry.id
     if entry.ordering_key is not None:
         message["ordering_key"] = entry.ordering_key
+    if entry.due is not None:
+        message["not_before"] = entry.due
+    if entry.expires_at is not None:
+        message["ttl"] = entry.expires_at - entry.accepted_at
     return message
 
 

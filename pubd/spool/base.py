@@ -29,7 +29,10 @@ TTL_PASSED = Reason(cause=Cause.TTL, text="before it could be published")
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """Past any of these a submission is refused; None is no limit. ``min_free`` is the disk's; sizes in bytes."""
+    """Past any of these a submission is refused; None is no limit. ``min_free`` is the disk's; sizes in bytes.
+
+    Where ``min_free`` is 0 the disk's own word decides; where it is None a store on a disk takes what it needs itself.
+    """
 
     max_bytes: int | None = None
     max_rows: int | None = None
@@ -51,7 +54,7 @@ class Limits:
                 f"{held:,} of {self.max_rows:,} messages are held and {rows:,} more were submitted; "
                 "wait until messages are confirmed, or raise the limit",
             )
-        if self.min_free is not None and free is not None and (left := free()) - size < self.min_free:
+        if self.min_free and free is not None and (left := free()) - size < self.min_free:
             raise SpoolFull(
                 "min_free",
                 f"the disk has {left:,} bytes free and {self.min_free:,} are kept in reserve; make room on it",

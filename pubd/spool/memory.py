@@ -188,7 +188,8 @@ class MemorySpool:
     def release(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._claimed.remove(entry.seq)
-            self._shelves[entry.exchange].put_back(entry)
+            # Ours, whatever was done to the one that was claimed.
+            self._shelves[entry.exchange].put_back(self._held[entry.seq])
 
     def lose(self, deliveries: Sequence[Delivery]) -> None:
         now = self._wall()
@@ -214,7 +215,7 @@ class MemorySpool:
         return succeed(self._new_heads(heads))
 
     def _change(self, change: Settlement, now: float, heads: set[tuple[str, str]]) -> None:
-        entry, shelf = change.entry, self._shelves[change.entry.exchange]
+        entry, shelf = self._held[change.entry.seq], self._shelves[change.entry.exchange]
         note = self._note(entry.seq)
         self._claimed.remove(entry.seq)
         entry.attempts = number = change.attempts

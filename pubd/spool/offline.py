@@ -47,11 +47,11 @@ class Exported:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Database]:
-    if not path.is_file():
-        raise SpoolError(f"there is no spool {path}: give the path that stands in [spool] url of pubd.toml")
-    lock = SpoolLock(path)
-    connection = None
+    lock = connection = None
     try:
+        if not path.is_file():
+            raise SpoolError(f"there is no spool {path}: give the path that stands in [spool] url of pubd.toml")
+        lock = SpoolLock(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         newest = schema.steps()[-1][0]
         version = connection.pragma("user_version")
@@ -62,12 +62,13 @@ def _opened(path: Path) -> Iterator[Database]:
             raise SpoolError(f"{path} has no books: pubd ended before it was made, and nothing is in it")
         tag, last_seq = row
         yield Database(connection, Ids(tag, last_seq, lambda: 0.0))
-    except (apsw.Error, UnicodeDecodeError) as error:
+    except (apsw.Error, OSError, UnicodeDecodeError) as error:
         raise faults.translated(error, path) from error
     finally:
         if connection is not None:
             connection.close(True)
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def verify(path: Path) -> Report:
@@ -118,8 +119,13 @@ def _imbalance(base: Database, size: int) -> Iterator[str]:
 def export(path: Path) -> Iterator[Exported]:
     """Every open message, in order of acceptance."""
     with _opened(path) as base:
-        rows = base.db.execute(f"SELECT state, exchange, {COLUMNS} FROM message WHERE state < 3 ORDER BY seq")
-        for state, number, *row in rows:
+        rows = base.db.execute(
+            "SELECT state, due, (SELECT key FROM idempotency WHERE idempotency.seq = message.seq), exchange, "
+            f"{COLUMNS} FROM message WHERE state < 3 ORDER BY seq"
+        )
+        for state, due, key, number, *row in rows:
             name = base.names.get(number, "")
             damaged = entry_of(row, name, base.ids) is None
-            yield Exported(unchecked_entry_of(row, name, base.ids), STATES[state], damaged)
+            entry = unchecked_entry_of(row, name, base.ids)
+            entry.due, entry.idempotency_key = due, key
+            yield Exported(entry, STATES[state], damaged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pubd.outcome import Cause, Via
 from pubd.spool.base import Attempt, Record, Returned
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from pubd.spool.database import Database
 
+#: As in the index of that name.
+_RETURNED = f"state = 2 AND cause = '{Cause.RETURNED.value}'"
 _REVIVED = "state = 0, due = NULL, attempts = 0, cause = NULL, code = NULL, text = NULL"
 
 
@@ -64,23 +66,33 @@ class Operations:
         return dropped
 
     def returned(self, limit: int) -> list[Returned]:
-        """The groups, in no particular order."""
-        rows = self._base.rows(
-            "SELECT exchange, routing_key, min(seq) FROM message WHERE state = 2 AND cause = ? "
-            "GROUP BY exchange, routing_key LIMIT ?",
-            (Cause.RETURNED.value, limit),
+        """The groups. One step in the index for each of them, however many messages it has."""
+        base, groups = self._base, list[Returned]()
+        number, key = -1, ""
+        while len(groups) < limit:
+            # Not as one comparison of (exchange, routing_key): for that SQLite reads through the group.
+            row = self._first_returned("exchange = ? AND routing_key > ?", number, key)
+            row = row or self._first_returned("exchange > ?", number)
+            if row is None:
+                break
+            number, key, seq = row
+            groups.append(Returned(base.names[number], key, base.ids.id_of(seq)))
+        return groups
+
+    def _first_returned(self, after: str, *bindings: int | str) -> Any:
+        return self._base.one(
+            f"SELECT exchange, routing_key, seq FROM message WHERE {_RETURNED} AND {after} "
+            "ORDER BY exchange, routing_key, seq LIMIT 1",
+            bindings,
         )
-        base = self._base
-        return [Returned(base.names[number], routing_key, base.ids.id_of(seq)) for number, routing_key, seq in rows]
 
     def heal(self, group: Returned) -> list[str]:
         """All of the group at once: their rows are touched, not read."""
         base = self._base
         shelf = base.shelf(group.exchange)
         rows = base.rows(
-            f"UPDATE message SET {_REVIVED} "
-            "WHERE state = 2 AND exchange = ? AND cause = ? AND routing_key = ? RETURNING seq",
-            (shelf.number, Cause.RETURNED.value, group.routing_key),
+            f"UPDATE message SET {_REVIVED} WHERE {_RETURNED} AND exchange = ? AND routing_key = ? RETURNING seq",
+            (shelf.number, group.routing_key),
         )
         for (seq,) in rows:
             base.at_commit(partial(again, shelf, seq))

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from pubd.entry import Entry
     from pubd.ledger import Delivery
-    from pubd.outcome import Outcome, Settlement, Via
+    from pubd.outcome import Outcome, Settlement
     from pubd.spool.database import Database
+
+#: Free pages (of 4 KiB) that are never given back, and how many go in one sweep at most: few enough to go unnoticed.
+KEEP_PAGES, SHRINK_PAGES = 2048, 512
 
 
 class Settlements:
@@ -25,13 +28,17 @@ class Settlements:
 
     def __init__(self, base: Database) -> None:
         self._base = base
+        self.shrunk = False
+        """Pages were given back since this was last reset: the file shrinks with the next checkpoint."""
 
     def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement], now: float) -> list[str]:
         """Write what became of claimed messages; exchanges in which an ordering key has a new head."""
-        ended: dict[Via | None, list[Delivery]] = {}
+        # By identity: the deliveries of one channel share their Via, and to hash it would cost more than all else here.
+        ended: dict[int, list[Delivery]] = {}
         for delivery in confirmed:
-            ended.setdefault(delivery.via, []).append(delivery)
-        for via, deliveries in ended.items():
+            ended.setdefault(id(delivery.via), []).append(delivery)
+        for deliveries in ended.values():
+            via = deliveries[0].via
             seqs = [delivery.entry.seq for delivery in deliveries]
             batch = self._base.new_batch(now, via, seqs, [delivery.tag for delivery in deliveries])
             self._base.db.execute(
@@ -120,7 +127,17 @@ class Settlements:
         """Settle what has expired, forget what was settled longer than ``retain`` ago, about ``limit`` of each."""
         expired = self._expire(now, limit)
         wake = new_heads(self._base, {(entry.exchange, entry.ordering_key) for entry in expired if entry.ordering_key})
-        return Swept(tuple(expired), self._purge(now - retain, limit), tuple(wake))
+        swept = Swept(tuple(expired), self._purge(now - retain, limit), tuple(wake))
+        if not swept.purged:
+            self._shrink()
+        return swept
+
+    def _shrink(self) -> None:
+        """Give some pages back to the disk, where most of the file is free: what little is free is used again soon."""
+        (free,), (pages,) = self._base.one("PRAGMA freelist_count"), self._base.one("PRAGMA page_count")
+        if free > max(KEEP_PAGES, pages // 2):
+            self._base.rows(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+            self.shrunk = True
 
     def _expire(self, now: float, limit: int) -> list[Entry]:
         rows = self._base.rows(

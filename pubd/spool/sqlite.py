@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 PURGE_BATCH = 2000
 #: Seconds before settlements that could not be written (disk full) are tried again.
 RETRY = 1.0
+#: How many requests of those go into one transaction.
+KEPT_BATCH = 100
 #: Milliseconds to wait for another process that has the file open.
 BUSY = 5000
 #: Pages in the WAL at which they are moved into the database: the WAL stays at about 16 MiB.
 CHECKPOINT = 4000
+#: Bytes of the disk that stay free where no ``min_free`` was given: what a full WAL needs, and what it may add to the
+#: database. With less of it the settlements of what filled the disk could not be stored, and it would stay full.
+RESERVE = 2 * CHECKPOINT * 4096
 
 
 @attrs.define(eq=False)
@@ -82,9 +87,12 @@ class SqliteSpool:
         vfs: str | None = None,
     ) -> None:
         self.path = Path(path).absolute()
+        self._directory = str(self.path.parent)
+        self._free_bytes: int | None = None
         self.ids: Ids | None = None
         self._reactor = reactor
-        self._limits = limits or Limits()
+        limits = limits or Limits()
+        self._limits = attrs.evolve(limits, min_free=RESERVE) if limits.min_free is None else limits
         self._wall = wall
         self._on_failed = failed
         self._vfs = vfs
@@ -214,26 +222,38 @@ class SqliteSpool:
         self._books = store.base.books()
         later(opened.callback, None)
         kept: list[_Op] = []
+        retry_at = 0.0
         closing = False
         while not closing and self._broken is None:
             with self._condition:
                 if not self._waiting and not self._closing:
-                    self._condition.wait(RETRY if kept else None)
+                    self._condition.wait(max(0.0, retry_at - time.monotonic()) if kept else None)
                 arrived, self._waiting = self._waiting, []
                 closing = self._closing
-            ops = kept + arrived
-            kept = self._group(store, ops)
-            later(self._deliver, [op for op in ops if op not in kept], store.base.books())
-            self._checkpoint(connection)
+            # Not at each turn: on a full disk there may be many, and claims go on meanwhile.
+            retrying = bool(kept) and (closing or time.monotonic() >= retry_at)
+            if retrying:
+                kept = self._again(store, kept)
+            unstored = self._group(store, arrived)
+            left = set(unstored)
+            later(self._deliver, [op for op in arrived if op not in left], store.base.books())
+            if retrying or (unstored and not kept):
+                retry_at = time.monotonic() + RETRY
+            kept += unstored
+            self._checkpoint(connection, shrunk=store.settlements.shrunk)
+            store.settlements.shrunk = False
         if self._broken is not None:
             # What is in the WAL is to be read anew, not to be written further by a connection that was deceived.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._close_store(connection)
         later(self._end, kept, self._broken)
 
-    def _checkpoint(self, connection: apsw.Connection) -> None:
-        """Move the WAL into the database, when it is long enough. Not within a commit, where SQLite hides failures."""
-        if self._wal_pages < self._checkpoint_at or self._broken is not None:
+    def _checkpoint(self, connection: apsw.Connection, *, shrunk: bool) -> None:
+        """Move the WAL into the database, when it is long enough. Not within a commit, where SQLite hides failures.
+
+        Also when the database has ``shrunk``: its file does so only now.
+        """
+        if (self._wal_pages < self._checkpoint_at and not shrunk) or self._broken is not None:
             return
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -249,6 +269,13 @@ class SqliteSpool:
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
+
+    def _again(self, store: Store, kept: list[_Op]) -> list[_Op]:
+        """Commit and answer what found no room before, a part at a time, in case that there is room for some of it."""
+        while kept and self._transaction(store, kept[:KEPT_BATCH]):
+            self._reactor.callFromThread(self._deliver, kept[:KEPT_BATCH], store.base.books())
+            kept = kept[KEPT_BATCH:]
+        return kept
 
     def _group(self, store: Store, ops: Sequence[_Op]) -> list[_Op]:
         """Commit and answer a group; those to be tried again."""
@@ -272,6 +299,7 @@ class SqliteSpool:
             for op in ops:
                 op.result = Failure(self._broken)
             return False
+        self._free_bytes = None
         try:
             store.base.begin()
             for op in ops:
@@ -279,6 +307,7 @@ class SqliteSpool:
                     op.result = op.call(store)
                 except PubdError as refused:
                     op.result = Failure(refused)
+            store.submissions.flush()
             failpoints.reach("before-commit")
             store.base.commit()
             failpoints.reach("after-commit")
@@ -334,8 +363,11 @@ class SqliteSpool:
         target.close()
 
     def _free(self) -> int:
-        disk = os.statvfs(self.path.parent)
-        return disk.f_bavail * disk.f_frsize
+        """Asked once for each transaction: what one takes is little beside any reserve."""
+        if self._free_bytes is None:
+            disk = os.statvfs(self._directory)
+            self._free_bytes = disk.f_bavail * disk.f_frsize
+        return self._free_bytes
 
     def _close_store(self, connection: apsw.Connection | None) -> None:
         if connection is not None:

@@ -40,14 +40,18 @@ class Submissions:
         self._base = base
         self._limits = limits
         self._free = free
+        self._waiting: list[Entry] = []
+        """Accepted in the transaction under way, to be written before its commit."""
 
     def append(self, entries: Sequence[Entry]) -> list[Accepted]:
-        """Store all or raise before anything was written."""
+        """Accept all or raise before anything was changed; :meth:`flush` writes what a whole group has submitted."""
         fresh, answers = self._known(entries)
         size = sum(entry.size for entry in fresh)
         base = self._base
         self._limits.check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)
-        self._insert(fresh)
+        if not self._waiting:
+            base.at_roll_back(self._waiting.clear)
+        self._waiting += fresh
         keys = [(entry.idempotency_key, entry.seq, entry.fingerprint) for entry in fresh if entry.idempotency_key]
         if keys:
             base.db.executemany("INSERT INTO idempotency (key, seq, fingerprint) VALUES (?, ?, ?)", keys)
@@ -55,13 +59,16 @@ class Submissions:
         for entry in deferred:
             base.at_commit(partial(expect, base.shelf(entry.exchange), entry.due or 0.0))
         base.count(accepted=len(fresh), ready=len(fresh) - len(deferred), deferred=len(deferred), bytes=size)
-        base.at_commit(partial(self._remember, fresh))
-        failpoints.reach("after-append")
         return answers
 
-    def _insert(self, entries: Sequence[Entry]) -> None:
-        """Many rows a statement, because each call of SQLite lets go of the interpreter's lock and waits for it."""
+    def flush(self) -> None:
+        """Write what was accepted. Many rows a statement: each call of SQLite lets go of the interpreter's lock."""
+        if not self._waiting:
+            return
+        entries = self._waiting.copy()
+        self._waiting.clear()
         base, start = self._base, 0
+        base.at_commit(partial(self._remember, entries))
         while start < len(entries):
             rows = next(count for count in _ROWS if count <= len(entries) - start)
             values: list[Any] = []
@@ -69,6 +76,7 @@ class Submissions:
                 values += row_of(entry, base.shelf(entry.exchange).number)
             base.db.execute(_INSERT[rows], values)
             start += rows
+        failpoints.reach("after-append")
 
     def _remember(self, entries: Sequence[Entry]) -> None:
         """Lanes that keep up are given what was just written without its being read."""
@@ -106,6 +114,7 @@ class Submissions:
         return fresh, answers
 
     def _accepted(self, seq: int) -> Accepted:
+        self.flush()  # it may be of this very group
         message_id, state, attempts, cause, code, text = self._base.one(
             "SELECT message_id, state, attempts, cause, code, text FROM message WHERE seq = ?", (seq,)
         )

@@ -26,7 +26,7 @@ def check_spool_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "sqlite":
         raise InvalidOption(f"spool {url!r}: there are {_KNOWN}")
-    if parts.netloc or parts.query or parts.fragment or len(parts.path) < 2:
+    if parts.netloc or parts.query or parts.fragment or len(parts.path) < 2 or parts.path[0] != "/":
         raise InvalidOption(f"spool {url!r}: a path follows three slashes: {_KNOWN}")
     return unquote(parts.path[1:])
 

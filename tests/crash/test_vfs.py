@@ -65,6 +65,8 @@ class Life:
         self.flying: list[Entry] = []
         self.failures: list[SpoolFailed] = []
         self.swept = False
+        self.written = 0
+        """Writes before the spool was closed."""
 
     def _failed(self, failed_: SpoolFailed) -> None:
         self.failures.append(failed_)
@@ -77,6 +79,7 @@ class Life:
                 if self.failures:
                     break
                 self.burst()
+        self.written = self.disk.writes
         self.turns.result(self.spool.close())
 
     def burst(self) -> None:
@@ -264,7 +267,8 @@ def test_after_a_failed_write_what_was_acknowledged_is_there_and_what_was_refuse
         with mounted(disk) as vfs:
             life = Life(path, disk, vfs, Random(3))
             life.run(25)
-        if life.fates:
+        # What fails while SQLite moves the WAL into the database at the close is in the WAL still: nobody need be told.
+        if life.fates and nth <= life.written:
             assert (error is failed) == bool(life.failures), f"{error.__name__} at write {nth}"
         judge(life, disk.after_kill(), path)
         judge(life, disk.after_power_loss(Random(nth)), path)

@@ -47,6 +47,8 @@ CREATE TABLE message (
 CREATE INDEX message_ready ON message (exchange, seq) WHERE state = 0;
 CREATE INDEX message_deferred ON message (exchange, due) WHERE state = 1;
 CREATE INDEX message_parked ON message (exchange, seq) WHERE state = 2;
+-- What may be healed, by the route that is missing.
+CREATE INDEX message_returned ON message (exchange, routing_key, seq) WHERE state = 2 AND cause = 'returned';
 CREATE INDEX message_expiring ON message (expires_at) WHERE expires_at IS NOT NULL AND state < 2;
 -- The head of each ordering key.
 CREATE INDEX message_ordered ON message (exchange, ordering_key, seq) WHERE ordering_key IS NOT NULL AND state < 3;

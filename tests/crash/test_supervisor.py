@@ -1,0 +1,54 @@
+"""pubd is killed for real, on a real broker, a few times; `script/crash` does it a few hundred times.
+
+A seed that fails is named, and `script/crash --seed` repeats it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from pubd import failpoints
+from tests.crash.supervisor import Campaign, Supervisor
+from tests.rabbitmq import Node
+
+
+@pytest.fixture
+def seed() -> int:
+    chosen = SystemRandom().randrange(1 << 31)
+    print(f"seed {chosen}")
+    return chosen
+
+
+def test_pubd_killed_at_random_times_keeps_its_word(shared_node: Node, tmp_path: Path, seed: int) -> None:
+    verdict = Supervisor(Campaign(seed=seed, cycles=6, messages=500), shared_node, tmp_path).run()
+    assert verdict.problems == ()
+    assert (verdict.kills, verdict.attempted, verdict.lost, verdict.unexpected) == (6, 3000, 0, 0)
+    assert verdict.ok == verdict.acknowledged > 0
+
+
+@pytest.mark.parametrize("name", failpoints.NAMES)
+def test_pubd_killed_at_a_failpoint_keeps_its_word(name: str, shared_node: Node, tmp_path: Path, seed: int) -> None:
+    cycles = 2 if name == "during-migration" else 1
+    verdict = Supervisor(Campaign.at(name, seed=seed, cycles=cycles, messages=400), shared_node, tmp_path).run()
+    assert verdict.problems == ()
+    assert (verdict.kills, verdict.lost, verdict.unexpected) == (cycles, 0, 0)
+
+
+class Thief(Supervisor):
+    """Takes what is in one queue when pubd has done its work."""
+
+    def mark(self, channel: BlockingChannel, life: int) -> None:
+        if life == self.campaign.cycles:
+            channel.queue_purge(self.plan.queues[0])
+        super().mark(channel, life)
+
+
+def test_a_broker_that_loses_messages_is_found_out(shared_node: Node, tmp_path: Path, seed: int) -> None:
+    verdict = Thief(Campaign(seed=seed, cycles=1, messages=200), shared_node, tmp_path).run()
+    assert verdict.lost > 0
+    assert any("acknowledged and lost" in problem for problem in verdict.problems)
+    assert any("confirmed, there are" in problem for problem in verdict.problems)

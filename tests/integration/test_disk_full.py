@@ -1,0 +1,213 @@
+"""A small disk runs full: submissions are refused by name, what was accepted goes on, until there is room again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from pubd.errors import SpoolFull
+from pubd.options import Options
+from pubd.publisher import Publisher
+from pubd.spool import offline
+from pubd.spool.base import Limits
+from pubd.spool.sqlite import RESERVE, SqliteSpool
+from tests.integration.support import Load, in_thread, pause, reactor, route, take, until
+from tests.rabbitmq import Node
+
+MIB = 1 << 20
+BATCH = 100
+FILLER = {"filler": "x" * 2000}
+
+
+class SmallDisk:
+    """A file system of a few MiB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stuffing = path / "somebody-elses"
+
+    @property
+    def free(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
+
+    def stuff(self, leave: int = 0) -> None:
+        """Somebody else writes to it, until ``leave`` bytes are free."""
+        with self._stuffing.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, self.free - leave)
+
+    def clear(self) -> None:
+        """They remove it."""
+        self._stuffing.unlink()
+
+
+@contextmanager
+def _mounted(directory: Path, size: int) -> Iterator[Path]:
+    """A tmpfs: ours where we are root, otherwise in a user namespace of a process that holds it."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "pubd-test", str(directory)]
+    if os.geteuid() == 0:
+        done = subprocess.run(mount, capture_output=True, text=True)
+        if done.returncode:
+            pytest.fail(f"this test needs a small disk, but: {done.stderr.strip()}", pytrace=False)
+        try:
+            yield directory
+        finally:
+            subprocess.run(["umount", str(directory)], check=True)
+        return
+    holder = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", '"$@" && echo ready && read _', "sh", *mount],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert holder.stdout is not None
+    try:
+        said = holder.stdout.readline().strip()
+        if said != "ready":
+            pytest.fail(f"this test needs a small disk: run it as root, or allow user namespaces ({said})")
+        yield Path(f"/proc/{holder.pid}/root{directory}")
+    finally:
+        holder.communicate("", timeout=10)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    with _mounted(directory, RESERVE + 40 * MIB) as path:
+        yield SmallDisk(path)
+
+
+@asynccontextmanager
+async def on(disk: SmallDisk, url: str, limits: Limits | None = None, retain: float = 3600) -> AsyncIterator[Publisher]:
+    """A publisher whose spool is on the disk; the books balance, and `pubd verify` has nothing to say afterwards."""
+    path = disk.path / "spool.db"
+    publisher = Publisher.from_url(
+        url,
+        spool=SqliteSpool(path, reactor=reactor, limits=limits),
+        reactor=reactor,
+        options=Options(drain_timeout=5.0, retain=retain),
+    )
+    publisher.startService()
+    try:
+        yield publisher
+    finally:
+        await publisher.stopService()
+    assert publisher.account().books.difference == 0
+    assert (await in_thread(offline.verify, path)).problems == ()
+
+
+async def fill(load: Load) -> SpoolFull:
+    """Submit until it is refused."""
+    while True:
+        try:
+            await load.submit(BATCH, headers=FILLER)
+        except SpoolFull as full:
+            return full
+
+
+def check_once_in_order(taken: list[int], load: Load) -> None:
+    """What was accepted came out, and nothing that was refused."""
+    assert taken == [one.number for one in load.messages]
+
+
+async def numbers(url: str, queue: str) -> list[int]:
+    return [one.number for one in await in_thread(take, url, queue)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_spool_that_fills_its_disk_keeps_enough_to_settle_what_it_accepted(
+    own_node: Node, unique: Callable[..., str], disk: SmallDisk
+) -> None:
+    exchange, queue = unique("exchange"), unique("queue")
+    await in_thread(route, own_node.url, exchange, queue)
+    await in_thread(own_node.stop)
+    async with on(disk, own_node.url, retain=1.0) as publisher:
+        load = Load(publisher, exchange, queue)
+        full = await fill(load)
+        assert full.limit == "min_free"
+        assert f"{RESERVE:,} are kept in reserve" in str(full)
+        assert len(load.messages) > 10 * BATCH
+        assert disk.free > RESERVE // 2
+        assert publisher.account().books.accepted == len(load.messages)
+        await in_thread(own_node.start)
+        await load.settled()
+        assert publisher.account().books.held == 0
+        # Forgotten and given back: there is room without anybody's doing.
+        await until(lambda: disk.free > RESERVE + 8 * MIB, lambda: f"only {disk.free} bytes came free")
+        await load.submit(BATCH, headers=FILLER)
+        await load.settled()
+    check_once_in_order(await numbers(own_node.url, queue), load)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_others_fill_refuses_what_is_new_and_settles_the_rest_when_they_make_room(
+    own_node: Node, unique: Callable[..., str], disk: SmallDisk
+) -> None:
+    exchange, queue = unique("exchange"), unique("queue")
+    await in_thread(route, own_node.url, exchange, queue)
+    await in_thread(own_node.stop)
+    async with on(disk, own_node.url, Limits(min_free=0)) as publisher:
+        load = Load(publisher, exchange, queue)
+        await load.submit(10 * BATCH, headers=FILLER)
+        disk.stuff()
+        full = await fill(load)
+        assert full.limit == "disk"
+        assert str(disk.path) in str(full)
+        assert "make room" in str(full)
+        accepted = len(load.messages)
+        # What was accepted is published, although nothing of it can be written down.
+        await in_thread(own_node.start)
+        await until(
+            lambda: publisher.account().acked == accepted,
+            lambda: f"{publisher.account()}",
+            lambda: publisher.account().acked,
+        )
+        assert publisher.account().books.accepted == accepted
+        assert publisher.account().books.difference == 0
+        assert (await fill(load)).limit == "disk"
+        disk.clear()
+        await load.settled()
+        await load.submit(BATCH, headers=FILLER)
+        await load.settled()
+        assert publisher.account().books.confirmed == accepted + BATCH
+    check_once_in_order(await numbers(own_node.url, queue), load)
+
+
+@pytest_twisted.ensureDeferred
+async def test_below_the_reserve_only_submissions_stop_and_a_restart_finds_everything(
+    own_node: Node, unique: Callable[..., str], disk: SmallDisk
+) -> None:
+    exchange, queue = unique("exchange"), unique("queue")
+    await in_thread(route, own_node.url, exchange, queue)
+    limits = Limits(min_free=4 * MIB)
+    async with on(disk, own_node.url, limits) as publisher:
+        load = Load(publisher, exchange, queue)
+        await load.submit(BATCH)
+        await load.settled()
+        await in_thread(own_node.stop)
+        await load.submit(BATCH)
+        disk.stuff(leave=3 * MIB)
+        full = await fill(load)
+        assert full.limit == "min_free"
+        assert f"{4 * MIB:,} are kept in reserve" in str(full)
+        # Of this publisher nothing comes any more: its receipts are told so.
+        waiting = len(load.messages) - BATCH
+    assert waiting == BATCH
+    await in_thread(own_node.start)
+    async with on(disk, own_node.url, limits) as publisher:
+        await until(lambda: publisher.account().books.confirmed == 2 * BATCH, lambda: f"{publisher.account()}")
+        assert publisher.account().books.held == 0
+        disk.clear()
+        again = Load(publisher, exchange, queue)
+        await again.submit(1)
+        await again.settled()
+        await pause()
+    assert (await numbers(own_node.url, queue))[: 2 * BATCH] == [one.number for one in load.messages]
