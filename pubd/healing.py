@@ -40,6 +40,8 @@ class Healing:
         self._policies = policies
         self._wake = wake
         self._probes: dict[str, Returned] = {}
+        self._releasing: set[tuple[str, str]] = set()
+        """Routes (exchange, routing key) whose groups are being released."""
         self._loop = LoopingCall(self._round)
         self._loop.clock = clock
         self._interval = min((policy.heal_interval for policy in policies.all if policy.heal), default=None)
@@ -58,11 +60,13 @@ class Healing:
 
     def settled(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> None:
         """Hear what was committed: a probe that was confirmed releases its group."""
-        if not self._probes:
+        if not (self._probes or self._releasing):
             return
         for delivery in confirmed:
             self._confirmed(delivery.entry.id)
         for change in others:
+            if change.state is State.PARKED:
+                self._releasing.discard((change.entry.exchange, change.entry.routing_key))
             if change.state is State.CONFIRMED:
                 self._confirmed(change.entry.id)
             elif change.state is not State.DEFERRED:
@@ -107,15 +111,21 @@ class Healing:
                 self._probes.pop(id, None)
 
     async def _heal(self, group: Returned) -> None:
+        route = (group.exchange, group.routing_key)
+        self._releasing.add(route)
         try:
             woken = await self._spool.heal(group)
+            if woken:
+                self.log.info(
+                    "RabbitMQ routes {exchange!r} {routing_key!r} again: its parked messages are released",
+                    exchange=group.exchange,
+                    routing_key=group.routing_key,
+                )
+            # Batch by batch, until all are released, or one of them was returned: then the route is gone again.
+            while woken:
+                self._wake(woken)
+                woken = await self._spool.heal(group) if route in self._releasing else ()
         except SpoolError as error:
             self.log.error("releasing parked messages failed: {error}", error=str(error))
-            return
-        if woken:
-            self.log.info(
-                "RabbitMQ routes {exchange!r} {routing_key!r} again: its parked messages are released",
-                exchange=group.exchange,
-                routing_key=group.routing_key,
-            )
-            self._wake(woken)
+        finally:
+            self._releasing.discard(route)

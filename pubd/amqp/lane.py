@@ -435,14 +435,19 @@ class Lane:
             self._events.lane_rests(self.exchange)
 
     def _claim(self) -> None:
-        """Ask for more when less than half a window is at hand, so that the next batch is here when acks make room."""
+        """Ask for more when a quarter of the window is free, so that the next batch is here when acks make room.
+
+        What is claimed and not settled never exceeds one window, and so do the duplicates after a crash: the spool
+        answers a claim after it has committed the settlements that came before.
+        """
         window = self._options.window
-        if self._claiming or not self._more or len(self._queue) > window // 2:
+        room = window - len(self._queue) - len(self._ledger)
+        if self._claiming or not self._more or room < max(1, window // 4):
             return
         self._claiming = True
         self._more = False
         generation = self._generation
-        claimed = self._supply.claim(self.exchange, window - len(self._queue), self._options.window_bytes)
+        claimed = self._supply.claim(self.exchange, room, self._options.window_bytes)
         claimed.addCallbacks(self._claimed, self._claim_failed, callbackArgs=(generation,))
 
     def _claimed(self, entries: Sequence[Entry], generation: int) -> None:

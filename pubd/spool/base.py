@@ -233,7 +233,10 @@ class Spool(Protocol):
         """Up to ``limit`` groups of messages parked as returned, by exchange and routing key."""
 
     def heal(self, group: Returned) -> Deferred[Collection[str]]:
-        """Make the parked messages of ``group`` ready, attempts counted anew; the exchanges to wake."""
+        """Make the oldest parked messages of ``group`` ready, attempts counted anew; the exchanges to wake.
+
+        A bounded number: called again and again, it gives no exchange once nothing of the group is parked.
+        """
 
     def record(self, id: str) -> Deferred[Record | None]:
         """What is known of a message; None if nothing is, or no more."""

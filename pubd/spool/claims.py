@@ -79,6 +79,7 @@ class Claims:
                 yield seq, entry_of(row, shelf.name, base.ids)
         while shelf.fresh:
             seq, entry = shelf.fresh.popitem(last=False)
+            base.fresh -= 1
             shelf.cursor = seq
             yield seq, entry
         while not shelf.caught_up:

@@ -45,11 +45,6 @@ class Shelf:
     next_due: float | None = 0.0
     """When something deferred may be due; None if nothing is deferred."""
 
-    def forget(self) -> None:
-        """Rows changed behind ``fresh``: read on from the cursor."""
-        self.fresh.clear()
-        self.caught_up = False
-
 
 class Database:
     """Not thread-safe: it belongs to one thread."""
@@ -60,6 +55,8 @@ class Database:
         self.shelves: dict[str, Shelf] = {}
         self.names: dict[int, str] = {}
         self.claimed: set[int] = set()
+        self.fresh = 0
+        """Entries in the ``fresh`` of all shelves."""
         self._effects: list[Callable[[], None]] = []
         self._undo: list[Callable[[], None]] = []
         for number, name in connection.execute("SELECT number, name FROM exchange"):
@@ -148,6 +145,12 @@ class Database:
             # Its row goes with the transaction; another exchange would get the number.
             self.at_roll_back(partial(self._remove, shelf))
         return shelf
+
+    def forget(self, shelf: Shelf) -> None:
+        """Rows changed behind ``fresh``: read on from the cursor."""
+        self.fresh -= len(shelf.fresh)
+        shelf.fresh.clear()
+        shelf.caught_up = False
 
     def _add(self, number: int, name: str) -> Shelf:
         shelf = self.shelves[name] = Shelf(name, number)

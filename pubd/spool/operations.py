@@ -22,6 +22,10 @@ _RETURNED = f"state = 2 AND cause = '{Cause.RETURNED.value}'"
 _REVIVED = "state = 0, due = NULL, attempts = 0, cause = NULL, code = NULL, text = NULL"
 
 
+#: Parked messages that are released in one transaction.
+HEAL_BATCH = 2000
+
+
 class Operations:
     """By id; ids that are not this spool's are passed over."""
 
@@ -59,7 +63,7 @@ class Operations:
                 (batch, Cause.DISCARDED.value, text, seq),
             )
             self._base.count(**{COUNTERS[state]: -1}, discarded=1, bytes=-size)
-            self._base.at_commit(self._base.shelves[self._base.names[number]].forget)
+            self._base.at_commit(partial(self._base.forget, self._base.shelves[self._base.names[number]]))
             dropped.append(self._base.ids.id_of(seq))
             if ordering_key is not None:
                 new_heads(self._base, [(self._base.names[number], text_of(ordering_key))])
@@ -87,12 +91,13 @@ class Operations:
         )
 
     def heal(self, group: Returned) -> list[str]:
-        """All of the group at once: their rows are touched, not read."""
+        """The first of the group: their rows are touched, not read, and not so many that publishing would wait."""
         base = self._base
         shelf = base.shelf(group.exchange)
         rows = base.rows(
-            f"UPDATE message SET {_REVIVED} WHERE {_RETURNED} AND exchange = ? AND routing_key = ? RETURNING seq",
-            (shelf.number, group.routing_key),
+            f"UPDATE message SET {_REVIVED} WHERE seq IN (SELECT seq FROM message WHERE {_RETURNED} AND exchange = ? "
+            "AND routing_key = ? ORDER BY seq LIMIT ?) RETURNING seq",
+            (shelf.number, group.routing_key, HEAL_BATCH),
         )
         for (seq,) in rows:
             base.at_commit(partial(again, shelf, seq))

@@ -150,7 +150,7 @@ class Settlements:
             name = self._base.names[number]
             if row[0] not in self._base.claimed and len(expired) < limit:
                 expired.append(unchecked_entry_of(row, name, self._base.ids))
-                self._base.at_commit(self._base.shelves[name].forget)
+                self._base.at_commit(partial(self._base.forget, self._base.shelves[name]))
                 self._base.count(**{COUNTERS[state]: -1}, bytes=-size_of(name, row[1], row[-1]))
         if expired:
             seqs = [entry.seq for entry in expired]

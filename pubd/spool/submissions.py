@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pubd.spool.database import Database
 
 
-#: Messages kept in memory for each exchange after their commit, and the largest body of one, in bytes.
+#: Messages kept in memory after their commit, of all exchanges together, and the largest body of one, in bytes.
 FRESH, FRESH_BODY = 4096, 4096
 
 _COLUMNS = (
@@ -83,8 +83,9 @@ class Submissions:
         for entry in entries:
             shelf = self._base.shelf(entry.exchange)
             if shelf.caught_up and entry.due is None:
-                if len(shelf.fresh) < FRESH and len(entry.body) <= FRESH_BODY:
+                if self._base.fresh < FRESH and len(entry.body) <= FRESH_BODY:
                     shelf.fresh[entry.seq] = entry
+                    self._base.fresh += 1
                 else:
                     shelf.caught_up = False
 

@@ -73,7 +73,9 @@ class Campaign:
     def at(cls, failpoint: str, *, seed: int, cycles: int, messages: int = 500) -> Campaign:
         """At a failpoint; slow enough that there is something to purge while messages still come."""
         rate = 400.0 if failpoint == "during-purge" else 5000.0
-        return cls(seed=seed, cycles=cycles, messages=messages, failpoint=failpoint, rate=rate)
+        # Only every other life is upgraded, so that each upgrade meets a spool in use.
+        lives = cycles * 2 if failpoint == "during-migration" else cycles
+        return cls(seed=seed, cycles=lives, messages=messages, failpoint=failpoint, rate=rate)
 
     @property
     def plan(self) -> Plan:
@@ -221,7 +223,6 @@ class Supervisor:
         if name is None:
             return ""
         if name == "during-migration":
-            # Only every other life is upgraded, so that each upgrade meets a spool in use.
             if number % 2 == 0:
                 return ""
             self._steps += self._random.randint(1, 2)

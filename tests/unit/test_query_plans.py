@@ -40,6 +40,7 @@ class Asked:
     def transaction(self, act: Callable[[Store], Any]) -> Any:
         self.store.base.begin()
         result = act(self.store)
+        self.store.submissions.flush()
         self.store.base.commit()
         return result
 
