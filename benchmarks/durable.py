@@ -176,10 +176,10 @@ def targets(rates: Sequence[dict[str, Any]], latencies: Sequence[dict[str, Any]]
     found = []
     for row in rates:
         if row["durable"] and row["batch"] == TARGET_BATCH:
-            found += [
-                _target(f"{row['contender']}: msgs/s, of memory's", row["rate_to_memory"], TARGET_RATE, at_least=True),
-                _target(f"{row['contender']}: CPU µs/msg", row["cpu_micros_per_message"], TARGET_MICROS),
-            ]
+            name = row["contender"]
+            if row["rate_to_memory"] is not None:
+                found.append(_target(f"{name}: msgs/s, of memory's", row["rate_to_memory"], TARGET_RATE, at_least=True))
+            found.append(_target(f"{name}: CPU µs/msg", row["cpu_micros_per_message"], TARGET_MICROS))
     for row in latencies:
         if row["durable"]:
             found.append(_target("durable, single: due to receipt, p99 ms", row["stored"]["p99"], TARGET_STORED))

@@ -47,7 +47,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("var/crash"), help="where failed spools stay (%(default)s)")
     arguments = parser.parse_args()
     seed = SystemRandom().randrange(1 << 31) if arguments.seed is None else arguments.seed
-    arguments.keep.mkdir(parents=True, exist_ok=True)
+    # The workers run in a directory below it.
+    keep = arguments.keep.absolute()
+    keep.mkdir(parents=True, exist_ok=True)
     campaigns = [Campaign(seed=seed, cycles=arguments.cycles, messages=arguments.messages)] if arguments.cycles else []
     if arguments.failpoints:
         campaigns += [
@@ -60,7 +62,7 @@ def main() -> int:
             what = campaign.failpoint or "random times"
             began = time.monotonic()
             try:
-                verdict = carry_out(campaign, node, partial(show, what), arguments.keep)
+                verdict = carry_out(campaign, node, partial(show, what), keep)
             except CampaignFailed as failure:
                 show(what, f"{failure}\n")
                 continue
