@@ -14,10 +14,6 @@ the lane's business: OPENING opens a channel, REFUSED starts the backoff, CLOSIN
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class LaneState(enum.Enum):
@@ -78,9 +74,3 @@ PUBLISHING = frozenset({LaneState.OPEN, LaneState.PROBATION})
 def next_state(state: LaneState, happened: LaneInput) -> LaneState:
     """Where ``happened`` leads from ``state``; the same state where the table has no row."""
     return TRANSITIONS.get((state, happened), state)
-
-
-def edges() -> Iterator[tuple[str, str, str]]:
-    """(from, to, label) for the diagram."""
-    for (state, happened), target in TRANSITIONS.items():
-        yield state.value, target.value, happened.value

@@ -17,10 +17,6 @@ REFUSED like every other end; then the link is STOPPED and may be started again.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class LinkState(enum.Enum):
@@ -146,9 +142,3 @@ def step(state: LinkState, event: LinkInput) -> tuple[LinkState, tuple[LinkActio
         return TRANSITIONS[state, event]
     except KeyError:
         raise UnexpectedInput(f"a link that is {state.value} was told {event.value!r}") from None
-
-
-def edges() -> Iterator[tuple[LinkState, LinkInput, LinkState]]:
-    """The transitions as (from, input, to), in the order of the table; the docs draw their diagram from it."""
-    for (state, event), (target, _) in TRANSITIONS.items():
-        yield state, event, target

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pubd.amqp.lane_cycle import PUBLISHING, TRANSITIONS, LaneInput, LaneState, edges, next_state
+from pubd.amqp.lane_cycle import PUBLISHING, TRANSITIONS, LaneInput, LaneState, next_state
 
 S, I = LaneState, LaneInput  # noqa: E741 (as in the table itself)
 
@@ -49,7 +49,5 @@ def test_only_a_channel_in_confirm_mode_is_published_on() -> None:
     assert ways_in == {LaneInput.OPENED, LaneInput.OPENED_SUSPICIOUS, LaneInput.CLEARED}
 
 
-def test_the_diagram_has_an_arrow_for_each_row_of_the_table() -> None:
-    drawn = list(edges())
-    assert len(drawn) == len(TRANSITIONS) == sum(map(len, EXPECTED.values()))
-    assert ("idle", "opening", "work and a link") in drawn
+def test_the_table_has_every_expected_row_and_no_other() -> None:
+    assert len(TRANSITIONS) == sum(map(len, EXPECTED.values()))
