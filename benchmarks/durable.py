@@ -8,6 +8,7 @@ directory under ``--dir``, which should be on the disk that is to be measured, a
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from benchmarks.measure import Median, Sample, Spread, Stopwatch, table
 from benchmarks.pace import Latency, Pace
 from benchmarks.rig import Queue, in_process
 from benchmarks.ways import Load, single_way, way
+from pubd.service import COLLECT
 from tests.rabbitmq import Node
 
 if TYPE_CHECKING:
@@ -261,6 +263,8 @@ async def _latency(reactor: Any, name: str, load: Load, rate: float) -> Latency:
 
 
 async def _run(reactor: Any, what: str, load: Load) -> None:
+    # As in the daemon, and the same for all.
+    gc.set_threshold(*COLLECT)
     kind, name, rate = what.split(":")
     runs: dict[str, Callable[[Any, str, Load, float], Any]] = {"throughput": _throughput, "latency": _latency}
     print(json.dumps(attrs.asdict(await runs[kind](reactor, name, load, float(rate)))))

@@ -35,6 +35,8 @@ class Entry:
     ordering_key: str | None = None
     """Published only when every earlier message of the same exchange and key is settled."""
     idempotency_key: str | None = None
+    principal: str | None = None
+    """Who handed it in, by the name in ``[[principal]]``; None where nobody asked."""
     fingerprint: bytes = b""
     """Digest of the content, to tell the same submission from another one with the same idempotency key."""
 

@@ -77,6 +77,30 @@ class PublisherStopped(PubdError):
     """
 
 
+class NotAuthenticated(PubdError):
+    """Nobody knows who this is: show a token, or come over a socket whose peers are known (see docs/access.rst)."""
+
+
+class NotAllowed(PubdError):
+    """Whoever this is may not do that: the operator grants it in ``[[principal]]``. The log says what was wanted."""
+
+
+class QuotaExceeded(PubdError):
+    """More than the principal's rate: submit it again after ``retry_after`` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"more than your quota allows; submit it again after {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class Busy(PubdError):
+    """Too much was handed in and is not answered yet: submit it again after ``retry_after`` seconds."""
+
+    def __init__(self, retry_after: float = 1.0) -> None:
+        super().__init__(f"too much is not answered yet; submit it again after {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
 class MessageParked(PubdError):
     """The message waits for a person; ``reason`` says why, in RabbitMQ's words where it gave any."""
 

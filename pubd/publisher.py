@@ -12,14 +12,17 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from pubd.accepting import Accepting
 from pubd.account import Account
 from pubd.amqp.broker import Broker
 from pubd.amqp.url import BrokerUrl
+from pubd.draining import Draining
 from pubd.errors import InvalidOption, PubdError, PublisherStopped, SpoolError
 from pubd.healing import Healing
 from pubd.options import Options
@@ -29,8 +32,8 @@ from pubd.parking import copies
 from pubd.policy import Policies
 from pubd.receipt import Receipts
 from pubd.settling import Settling
+from pubd.spool.base import Page
 from pubd.spool.url import spool_from_url
-from pubd.submission import entry_of
 from pubd.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -44,10 +47,12 @@ if TYPE_CHECKING:
     from pubd.message import Message
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
-    from pubd.spool.base import Accepted, Books, Limits, Record, Spool
+    from pubd.spool.base import Books, Limits, Query, Record, Spool
 
 #: Seconds between looks for what has expired or may be forgotten.
 SWEEP = 1.0
+#: Seconds that a page of a list may take.
+FIND = 0.15
 
 
 class BrokerSide(Protocol):
@@ -101,13 +106,13 @@ class Publisher(Service):
         self._failed = failed
         self._policies = Policies(self._options.policies, self._options.policy)
         self._open: Deferred[None] | None = None
-        self._left: Callable[[], int] = int
         self._assemble()
 
     def _assemble(self) -> None:
         """What lives from one start to the next stop."""
         reactor, spool, wall = self._reactor, self._spool, self._wall
         self._receipts = Receipts()
+        self._draining = Draining(reactor)
         self._parked_log = ParkedLog(reactor)
         self._wakeups = Wakeups(clock=reactor, wall=wall, spool=spool, wake=self._wake)
         self._healing = Healing(clock=reactor, spool=spool, policies=self._policies, wake=self._wake)
@@ -127,12 +132,16 @@ class Publisher(Service):
         self._broker = self._connect(self._settling)
         self._sweep = LoopingCall(self._sweep_once)
         self._sweep.clock = reactor
-        self._appending = 0
-        """Submissions that are not committed yet."""
+        self._accepting = Accepting(
+            spool=spool,
+            receipts=self._receipts,
+            options=self._options,
+            wall=wall,
+            announce=self._announce,
+            appended=self._draining.look,
+        )
         self._stopping = False
         self._stopped: Deferred[None] | None = None
-        self._quiet: Deferred[None] | None = None
-        """Waited for by stopService: fires when there is nothing left to drain."""
 
     @classmethod
     def from_url(
@@ -189,62 +198,60 @@ class Publisher(Service):
 
     # For applications
 
-    def submit(self, message: Message) -> Deferred[Receipt]:
+    def submit(self, message: Message, *, principal: str | None = None) -> Deferred[Receipt]:
         """Hand in one message; fires with its receipt once it is stored (and synced, with a durable spool).
 
-        Errback: :class:`pubd.errors.SpoolFull`, another :class:`~pubd.errors.SpoolError`, or
-        :class:`~pubd.errors.PublisherStopped`; then nothing was accepted.
+        ``principal`` is noted as who handed it in. Errback: :class:`pubd.errors.SpoolFull`, another
+        :class:`~pubd.errors.SpoolError`, or :class:`~pubd.errors.PublisherStopped`; then nothing was accepted.
         """
-        return self._hand_in([message], single=True)
+        if (refused := self._refused()) is not None:
+            return fail(refused)
+        if not self._ready:
+            return self._opened().addCallback(lambda _: self.submit(message, principal=principal))
+        return self._accepting.one(message, principal)
 
-    def submit_many(self, messages: Iterable[Message]) -> Deferred[list[Receipt]]:
+    def submit_many(self, messages: Iterable[Message], *, principal: str | None = None) -> Deferred[list[Receipt]]:
         """Hand in several messages, all of them or none; one commit. Receipts come in the same order."""
-        return self._hand_in(messages, single=False)
+        if (refused := self._refused()) is not None:
+            return fail(refused)
+        if not self._ready:
+            handed = list(messages)
+            return self._opened().addCallback(lambda _: self.submit_many(handed, principal=principal))
+        return self._accepting.many(messages, principal)
 
-    def _hand_in(self, messages: Iterable[Message], *, single: bool) -> Deferred[Any]:
+    def submit_each(
+        self, messages: Iterable[Message], *, principal: str | None = None
+    ) -> Deferred[list[Receipt | PubdError]]:
+        """Hand in several messages, each accepted or refused on its own; one commit. Answers come in the same order.
+
+        Never fails: what would be the errback of :meth:`submit` stands in the place of the receipt.
+        """
+        if (refused := self._refused()) is not None:
+            return succeed([refused for _ in messages])
+        if not self._ready:
+            handed = list(messages)
+            return self._opened().addCallback(lambda _: self.submit_each(handed, principal=principal))
+        return self._accepting.each(messages, principal)
+
+    def _refused(self) -> PubdError | None:
         if self._open is None or self._stopping:
             why = "is stopping" if self._stopping else "was not started: add it to your application or startService()"
-            return fail(PublisherStopped(f"the publisher {why}; nothing was accepted"))
-        ids = self._spool.ids
+            return PublisherStopped(f"the publisher {why}; nothing was accepted")
+        if self._open.called and self._spool.ids is None:
+            return SpoolError("the spool could not be opened, see the log; nothing was accepted")
+        return None
+
+    @property
+    def _ready(self) -> bool:
         # The spool's thread sets the ids at any moment: nobody may overtake those who wait until it is open.
-        if ids is None or not self._open.called:
-            return self._once_open(messages, single=single)
-        options, now = self._options, self._wall()
-        try:
-            entries = [entry_of(message, ids, options, now) for message in messages]
-        except PubdError as error:
-            return fail(error)
-        self._appending += 1
-        # One callback, not a chain of small ones: each step of a Deferred costs as much as encoding a message.
-        return self._spool.append(entries).addCallbacks(
-            self._accepted, self._not_accepted, callbackArgs=(entries, single)
-        )
+        return self._spool.ids is not None and self._open is not None and self._open.called
 
-    def _once_open(self, messages: Iterable[Message], *, single: bool) -> Deferred[Any]:
-        handed = list(messages)
-
-        def go(_: None) -> Deferred[Any]:
-            if self._spool.ids is None:
-                return fail(SpoolError("the spool could not be opened, see the log; nothing was accepted"))
-            return self._hand_in(handed, single=single)
-
-        return self._opened().addCallback(go)
-
-    def _accepted(
-        self, accepted: Sequence[Accepted], entries: Sequence[Entry], single: bool
-    ) -> list[Receipt] | Receipt:
-        self._not_accepted(None)
+    def _announce(self, entries: Sequence[Entry]) -> None:
+        """To the lanes, or to whoever wakes them in time."""
         self._wake({entry.exchange for entry in entries if entry.due is None})
         for entry in entries:
             if entry.due is not None:
                 self._wakeups.at(entry.exchange, entry.due)
-        receipts = self._receipts.issue(accepted)
-        return receipts[0] if single else receipts
-
-    def _not_accepted(self, result: Any) -> Any:
-        self._appending -= 1
-        self._look_for_quiet()
-        return result
 
     def retry(self, ids: Sequence[str]) -> Deferred[None]:
         """Publish parked and deferred messages again, now, with their attempts counted anew."""
@@ -269,6 +276,25 @@ class Publisher(Service):
     def record(self, id: str) -> Deferred[Record | None]:
         """What is known of a message: its state, and every attempt that did not succeed; None if nothing is known."""
         return self._spool.record(id)
+
+    async def _find(self, query: Query) -> Page:
+        """Goes on where the spool stopped looking, until a page is full or it has taken long enough."""
+        until = self._reactor.seconds() + FIND
+        found: list[Record] = []
+        while True:
+            page = await self._spool.find(attrs.evolve(query, limit=query.limit - len(found)))
+            found += page.records
+            if page.next is None or len(found) >= query.limit or self._reactor.seconds() >= until:
+                return Page(tuple(found), page.next)
+            query = attrs.evolve(query, after=page.next)
+
+    def find(self, query: Query) -> Deferred[Page]:
+        """List messages in order of acceptance; a page that is short and has a ``next`` ended for want of time."""
+        return Deferred.fromCoroutine(self._find(query))
+
+    def content(self, id: str) -> Deferred[Entry | None]:
+        """The message itself; without its body once it is settled. None if nothing is known of it."""
+        return self._spool.content(id)
 
     def account(self) -> Account:
         """The books and the deliveries so far."""
@@ -361,27 +387,11 @@ class Publisher(Service):
         if not remaining:
             return
         self.log.info("stopping: waiting up to {timeout:.0f} s for {count} messages", timeout=timeout, count=remaining)
-        quiet: Deferred[None] = Deferred()
-        deadline = self._reactor.callLater(timeout, quiet.callback, None)
-        self._quiet, self._left = quiet, left
-        self._check_quiet()
-        await quiet
-        self._quiet = None
-        if deadline.active():
-            deadline.cancel()
-
-    def _check_quiet(self) -> None:
-        if self._quiet is not None and not self._quiet.called and not (self._left() + self._uncommitted):
-            self._quiet.callback(None)
-
-    def _look_for_quiet(self) -> None:
-        """After the callbacks of what has just ended."""
-        if self._quiet is not None:
-            self._reactor.callLater(0, self._check_quiet)
+        await self._draining.drained(lambda: left() + self._uncommitted, timeout)
 
     @property
     def _uncommitted(self) -> int:
-        return self._appending + self._settling.under_way
+        return self._accepting.under_way + self._settling.under_way
 
     def _opened(self) -> Deferred[None]:
         """Fires once the spool has been opened, or not; each caller gets a Deferred of its own."""
@@ -395,7 +405,7 @@ class Publisher(Service):
 
     def _done(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> None:
         self._healing.settled(confirmed, others)
-        self._look_for_quiet()
+        self._draining.look()
 
     async def _store_copies(self, parked: Sequence[Settlement]) -> None:
         ids = self._spool.ids

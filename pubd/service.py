@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
@@ -38,6 +39,9 @@ __all__ = ["Options", "makeService"]
 
 log = Logger()
 
+#: Thresholds of Python's garbage collector. Its default looks at the youngest objects every 700 of them: with some
+#: objects for each of a thousand messages in flight that is a twentieth of pubd's CPU, and finds nothing.
+COLLECT = (10_000, 20, 50)
 #: Seconds between account lines: pika's example wants to be watched, a daemon to be read afterwards.
 WATCHED, READ = 1.0, 60.0
 
@@ -79,6 +83,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if not hasattr(reactor, "advance"):
         # Twisted's timers follow the time of day: a clock that is set would stall retries, or fire them all at once.
         reactor.seconds = time.monotonic
+    gc.set_threshold(*COLLECT)
     # pika reports by log lines, some with tracebacks, what the link logs in one sentence.
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
     return _daemon(options.config, reactor) if options.config is not None else _example(options, reactor)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PERSISTENT, TRANSIENT = 2, 1
 
 
-def entry_of(message: Message, ids: Ids, options: Options, now: float) -> Entry:
+def entry_of(message: Message, ids: Ids, options: Options, now: float, principal: str | None = None) -> Entry:
     """Encode ``message`` for its whole life, accepted at ``now``. Raises InvalidMessage past ``max_body``."""
     if options.max_body is not None:
         message.check_limits(max_body=options.max_body)
@@ -36,6 +36,7 @@ def entry_of(message: Message, ids: Ids, options: Options, now: float) -> Entry:
         accepted_at=now,
         seq=seq,
         ordering_key=message.ordering_key,
+        principal=principal,
     )
     if message.delay or message.not_before is not None:
         due = now + message.delay if message.delay else message.not_before

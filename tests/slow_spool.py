@@ -67,6 +67,9 @@ class SlowSpool(MemorySpool):
     def append(self, *given: Any, **named: Any) -> Any:
         return self._later(self.commit, super().append(*given, **named))
 
+    def append_each(self, *given: Any, **named: Any) -> Any:
+        return self._later(self.commit, super().append_each(*given, **named))
+
     def claim(self, *given: Any, **named: Any) -> Any:
         return self._later(self.claiming, super().claim(*given, **named))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from pubd.errors import SpoolFull
+from pubd.errors import IdempotencyConflict, PubdError, SpoolFull
 from pubd.outcome import Cause, Reason, State
 
 if TYPE_CHECKING:
@@ -103,6 +103,20 @@ class Accepted:
     reason: Reason | None = None
 
 
+def each_alone(
+    append: Callable[[Sequence[Entry]], Sequence[Accepted]], entries: Sequence[Entry]
+) -> list[Accepted | PubdError]:
+    """What ``append``, which takes all or raises before it changes anything, says of each entry alone, in order."""
+    try:
+        return list(append(entries))
+    except (IdempotencyConflict, SpoolFull) as refused:
+        if len(entries) == 1:
+            return [refused]
+    # By halves: of a large batch with one wrong entry only a few appends are repeated.
+    half = len(entries) // 2
+    return each_alone(append, entries[:half]) + each_alone(append, entries[half:])
+
+
 def accepted(entry: Entry, *, new: bool) -> Accepted:
     """The answer for an entry of the submission under way."""
     state = State.READY if entry.due is None else State.DEFERRED
@@ -145,6 +159,8 @@ class Record:
     in_flight: bool
     attempts: int
     accepted_at: float
+    principal: str | None
+    """Who handed it in, where that is known."""
     due: float | None
     reason: Reason | None
     """Why it is deferred, parked, expired or discarded."""
@@ -153,6 +169,30 @@ class Record:
     tag: int | None
     """The delivery that settled it, if one did."""
     failures: tuple[Attempt, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Query:
+    """Which messages are to be listed, in order of acceptance. What is None does not matter.
+
+    ``after`` is the id of the last message seen; ``limit`` counts messages.
+    """
+
+    state: State | None = None
+    exchange: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+@attrs.frozen
+class Page:
+    """Messages in order of acceptance. ``next`` is what to ask for ``after``; None: there are no more.
+
+    A page may be short, or empty, and have a ``next``: a spool looks at a bounded number of messages at a time.
+    """
+
+    records: tuple[Record, ...]
+    next: str | None
 
 
 @attrs.frozen
@@ -200,6 +240,9 @@ class Spool(Protocol):
         :class:`pubd.errors.SpoolFull` naming it.
         """
 
+    def append_each(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted | PubdError]]:
+        """As :meth:`append`, but each one is accepted or refused on its own; refusals stand in its place."""
+
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         """The next ready messages of ``exchange`` in order of acceptance, now in the hands of the caller.
 
@@ -240,6 +283,15 @@ class Spool(Protocol):
 
     def record(self, id: str) -> Deferred[Record | None]:
         """What is known of a message; None if nothing is, or no more."""
+
+    def find(self, query: Query) -> Deferred[Page]:
+        """List messages; never looks at so many at once that publishing would wait."""
+
+    def content(self, id: str) -> Deferred[Entry | None]:
+        """The message itself; without its body once it is settled, None if nothing is known of it.
+
+        What is damaged in the store comes as it is.
+        """
 
     def books(self) -> Books:
         """The account as of the last commit."""

@@ -6,6 +6,7 @@ import heapq
 import secrets
 import time
 from collections import deque
+from copy import copy
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,7 +14,19 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from pubd.errors import IdempotencyConflict, SpoolFull
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
-from pubd.spool.base import TTL_PASSED, Accepted, Attempt, Books, Limits, Record, Returned, Swept, accepted
+from pubd.spool.base import (
+    TTL_PASSED,
+    Accepted,
+    Attempt,
+    Books,
+    Limits,
+    Page,
+    Record,
+    Returned,
+    Swept,
+    accepted,
+    each_alone,
+)
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.shelf import Shelf
 
@@ -21,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pubd.entry import Entry
+    from pubd.errors import PubdError
     from pubd.ledger import Delivery
+    from pubd.spool.base import Query
 
 DEFAULT_MAX_BYTES = 1 << 30
 #: Messages expired, and messages forgotten, by one sweep.
@@ -73,6 +88,8 @@ class MemorySpool:
         """Heap; what is settled or parked by its time is passed over then."""
         self._keys: dict[str, tuple[int, bytes]] = {}
         self._records: dict[int, Record] = {}
+        self._rests: dict[int, Entry] = {}
+        """What was settled, without its body; as ``_records``."""
         self._settled: deque[tuple[float, int, str | None]] = deque()
         """When, seq and idempotency key of everything in ``_records``."""
         self._accepted = 0
@@ -97,11 +114,18 @@ class MemorySpool:
 
     def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
         try:
-            fresh, answers = self._known(entries)
-            size = sum(entry.size for entry in fresh)
-            self._limits.check(held=len(self._held), bytes=self._bytes, rows=len(fresh), size=size, free=None)
+            return succeed(self._append(entries))
         except (IdempotencyConflict, SpoolFull) as refused:
             return fail(refused)
+
+    def append_each(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted | PubdError]]:
+        return succeed(each_alone(self._append, entries))
+
+    def _append(self, entries: Sequence[Entry]) -> list[Accepted]:
+        """All of them; raises before anything is changed."""
+        fresh, answers = self._known(entries)
+        size = sum(entry.size for entry in fresh)
+        self._limits.check(held=len(self._held), bytes=self._bytes, rows=len(fresh), size=size, free=None)
         for entry in fresh:
             shelf = self._shelves.get(entry.exchange)
             if shelf is None:
@@ -120,7 +144,7 @@ class MemorySpool:
                 self._keys[entry.idempotency_key] = (entry.seq, entry.fingerprint)
         self._accepted += len(fresh)
         self._bytes += size
-        return succeed(answers)
+        return answers
 
     def _known(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Accepted]]:
         """Which of them are new, and the answer for each. Raises IdempotencyConflict."""
@@ -273,6 +297,8 @@ class MemorySpool:
         self._records[entry.seq] = attrs.evolve(
             record, state=state, in_flight=False, due=None, reason=reason, settled_at=at, via=via, tag=tag
         )
+        rest = self._rests[entry.seq] = copy(entry)
+        rest.body = b""
         self._settled.append((at, entry.seq, entry.idempotency_key))
 
     def _new_heads(self, keys: Iterable[tuple[str, str]]) -> list[str]:
@@ -309,7 +335,7 @@ class MemorySpool:
         purged = 0
         while self._settled and self._settled[0][0] < before and purged < SWEEP_BATCH:
             _, seq, key = self._settled.popleft()
-            del self._records[seq]
+            del self._records[seq], self._rests[seq]
             if key is not None:
                 del self._keys[key]
             purged += 1
@@ -373,6 +399,28 @@ class MemorySpool:
         seq = self._ids.seq_of(id)
         return succeed(self._record(seq) if seq is not None else None)
 
+    def find(self, query: Query) -> Deferred[Page]:
+        after = self._ids.seq_of(query.after) if query.after is not None else 0
+        found: list[Record] = []
+        if after is None:
+            return succeed(Page((), None))
+        # What is held stands in order of acceptance; what is settled does not.
+        for seq in heapq.merge(self._held, sorted(self._records)):
+            if seq <= after:
+                continue
+            record = self._record(seq)
+            if record is not None and _asked_for(record, query):
+                found.append(record)
+                if len(found) >= query.limit:
+                    return succeed(Page(tuple(found), record.id))
+        return succeed(Page(tuple(found), None))
+
+    def content(self, id: str) -> Deferred[Entry | None]:
+        seq = self._ids.seq_of(id)
+        if seq is None:
+            return succeed(None)
+        return succeed(self._held.get(seq) or self._rests.get(seq))
+
     def books(self) -> Books:
         ended, in_flight, parked = self._ended, len(self._claimed), len(self._parked)
         return Books(
@@ -410,6 +458,7 @@ class MemorySpool:
             in_flight=seq in self._claimed,
             attempts=entry.attempts,
             accepted_at=entry.accepted_at,
+            principal=entry.principal,
             due=note.due,
             reason=note.reason,
             settled_at=None,
@@ -417,6 +466,10 @@ class MemorySpool:
             tag=None,
             failures=tuple(sorted(note.failures.values(), key=lambda each: (each.at, each.number))),
         )
+
+
+def _asked_for(record: Record, query: Query) -> bool:
+    return query.state in (None, record.state) and query.exchange in (None, record.exchange)
 
 
 def _attempt(

@@ -89,7 +89,7 @@ def _damaged(base: Database) -> tuple[list[str], int]:
     size = 0
     for number, *row in base.db.execute(f"SELECT exchange, {COLUMNS} FROM message WHERE state < 3 ORDER BY seq"):
         name = base.names.get(number, "")
-        size += size_of(name, row[1], len(row[8]) + len(row[9] or b""))
+        size += size_of(name, row[1], len(row[9]) + len(row[10] or b""))
         if number not in base.names:
             problems.append(f"message {base.ids.id_of(row[0])} belongs to an unknown exchange")
         elif entry_of(row, name, base.ids) is None:

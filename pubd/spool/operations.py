@@ -1,15 +1,14 @@
-"""What an operator asks of the SQLite spool: the record of a message, retry, discard."""
+"""What an operator does to messages in the SQLite spool: retry, discard, release what may be routed again."""
 
 from __future__ import annotations
 
-from array import array
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pubd.outcome import Cause, Via
-from pubd.spool.base import Attempt, Record, Returned
+from pubd.outcome import Cause
+from pubd.spool.base import Returned
 from pubd.spool.database import again
-from pubd.spool.rows import COUNTERS, DEFERRED, HEAD_COLUMNS, PARKED, STATES, reason_of, size_of, text_of
+from pubd.spool.rows import COUNTERS, DEFERRED, HEAD_COLUMNS, PARKED, size_of, text_of
 from pubd.spool.settlements import new_heads
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Operations:
             ).fetchone()
             if not row or seq in self._base.claimed:
                 continue
-            state, number, _, routing_key, *_, ordering_key, _, _, _, content = row
+            state, number, _, routing_key, *_, ordering_key, _, _, _, _, content = row
             size = size_of(self._base.names[number], routing_key, content)
             batch = self._base.new_batch(now, None, [seq])
             self._base.db.execute(
@@ -103,43 +102,3 @@ class Operations:
             base.at_commit(partial(again, shelf, seq))
         base.count(parked=-len(rows), ready=len(rows))
         return [group.exchange] if rows else []
-
-    def record(self, id: str) -> Record | None:
-        """Everything known of one message but its body."""
-        seq = self._base.ids.seq_of(id)
-        if seq is None:
-            return None
-        row = self._base.one(
-            "SELECT m.state, e.name, CAST(m.routing_key AS BLOB), CAST(m.message_id AS BLOB), m.attempts, "
-            "m.accepted_at, m.due, m.cause, m.code, m.text, m.tag, s.at, s.node, s.channel, s.seqs, s.tags "
-            "FROM message m JOIN exchange e ON e.number = m.exchange "
-            "LEFT JOIN settlement s ON s.batch = m.batch WHERE m.seq = ?",
-            (seq,),
-        )
-        if not row:
-            return None
-        attempts = self._base.db.execute(
-            "SELECT number, at, times, outcome, node, channel, tag, code, text FROM attempt WHERE seq = ? "
-            "ORDER BY at, number",
-            (seq,),
-        )
-        state, exchange, routing_key, message_id, count, accepted_at, due, cause, code, text, tag, *settled = row
-        at, node, channel, seqs, tags = settled
-        if tags:
-            tag = array("q", tags)[array("q", seqs).index(seq)]
-        return Record(
-            id=id,
-            message_id=text_of(message_id) if message_id else id,
-            exchange=exchange,
-            routing_key=text_of(routing_key),
-            state=STATES[state],
-            in_flight=seq in self._base.claimed,
-            attempts=count,
-            accepted_at=accepted_at,
-            due=due,
-            reason=reason_of(cause, code, text),
-            settled_at=at,
-            via=Via(node, channel) if node is not None else None,
-            tag=tag if at is not None else None,
-            failures=tuple(Attempt(*each) for each in attempts),
-        )

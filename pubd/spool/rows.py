@@ -19,12 +19,12 @@ COUNTERS = ("ready", "deferred", "parked", "confirmed", "expired", "discarded")
 #: Text as bytes, because damaged text is not UTF-8, and to decode it would raise.
 COLUMNS = (
     "seq, CAST(routing_key AS BLOB), CAST(message_id AS BLOB), mandatory, accepted_at, attempts, expires_at, "
-    "CAST(ordering_key AS BLOB), properties, body, checksum"
+    "CAST(ordering_key AS BLOB), CAST(principal AS BLOB), properties, body, checksum"
 )
 #: The same without the content, which may be large; the size of that comes last.
 HEAD_COLUMNS = (
     "seq, CAST(routing_key AS BLOB), CAST(message_id AS BLOB), mandatory, accepted_at, attempts, expires_at, "
-    "CAST(ordering_key AS BLOB), x'', x'', 0, length(properties) + coalesce(length(body), 0)"
+    "CAST(ordering_key AS BLOB), CAST(principal AS BLOB), x'', x'', 0, length(properties) + coalesce(length(body), 0)"
 )
 
 
@@ -44,7 +44,7 @@ def checksum(
 
 def entry_of(row: Any, exchange: str, ids: Ids) -> Entry | None:
     """The entry in a row of COLUMNS; None if the row is damaged."""
-    _, routing_key, message_id, mandatory, _, _, _, ordering_key, properties, body, crc = row
+    _, routing_key, message_id, mandatory, _, _, _, ordering_key, _, properties, body, crc = row
     if body is None or crc != checksum(
         exchange.encode(), routing_key, message_id, mandatory, ordering_key, properties, body
     ):
@@ -54,7 +54,7 @@ def entry_of(row: Any, exchange: str, ids: Ids) -> Entry | None:
 
 def unchecked_entry_of(row: Any, exchange: str, ids: Ids) -> Entry:
     """The entry in a row of COLUMNS, damaged or not."""
-    seq, routing_key, message_id, mandatory, accepted_at, attempts, expires_at, ordering_key, *content = row
+    seq, routing_key, message_id, mandatory, accepted_at, attempts, expires_at, ordering_key, principal, *content = row
     properties, body, *_ = content
     id = ids.id_of(seq)
     return Entry(
@@ -70,6 +70,7 @@ def unchecked_entry_of(row: Any, exchange: str, ids: Ids) -> Entry:
         attempts=attempts,
         expires_at=expires_at,
         ordering_key=text_of(ordering_key) if ordering_key is not None else None,
+        principal=text_of(principal) if principal is not None else None,
     )
 
 
@@ -98,6 +99,7 @@ def row_of(entry: Entry, exchange: int) -> tuple[Any, ...]:
         entry.due,
         entry.expires_at,
         entry.ordering_key,
+        entry.principal,
         entry.properties,
         entry.body,
         checksum(

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from pubd import failpoints
 from pubd.errors import PubdError, SpoolError, SpoolFailed
 from pubd.spool import faults, schema
-from pubd.spool.base import Books, Limits
+from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.lock import SpoolLock
 from pubd.spool.store import Store
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.outcome import Settlement
-    from pubd.spool.base import Accepted, Record, Returned, Swept
+    from pubd.spool.base import Accepted, Page, Query, Record, Returned, Swept
 
 #: Messages forgotten in one transaction, so that purging never holds up publishing for long.
 PURGE_BATCH = 2000
@@ -132,6 +132,9 @@ class SqliteSpool:
     def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
         return self._ask(lambda store: store.submissions.append(entries))
 
+    def append_each(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted | PubdError]]:
+        return self._ask(lambda store: each_alone(store.submissions.append, entries))
+
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         return self._ask(lambda store: store.claims.claim(exchange, limit, max_bytes, now), writes=False)
 
@@ -149,7 +152,13 @@ class SqliteSpool:
         return self._ask(lambda store: store.claims.due(exchange, after), writes=False)
 
     def record(self, id: str) -> Deferred[Record | None]:
-        return self._ask(lambda store: store.operations.record(id), writes=False)
+        return self._ask(lambda store: store.listing.record(id), writes=False)
+
+    def find(self, query: Query) -> Deferred[Page]:
+        return self._ask(lambda store: store.listing.find(query), writes=False)
+
+    def content(self, id: str) -> Deferred[Entry | None]:
+        return self._ask(lambda store: store.listing.content(id), writes=False)
 
     def books(self) -> Books:
         return self._books

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pubd.spool.claims import Claims
 from pubd.spool.database import Database
+from pubd.spool.listing import Listing
 from pubd.spool.operations import Operations
 from pubd.spool.settlements import Settlements
 from pubd.spool.submissions import Submissions
@@ -28,3 +29,4 @@ class Store:
         self.claims = Claims(self.base)
         self.settlements = Settlements(self.base)
         self.operations = Operations(self.base)
+        self.listing = Listing(self.base)

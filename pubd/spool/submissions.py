@@ -24,13 +24,11 @@ FRESH, FRESH_BODY = 4096, 4096
 
 _COLUMNS = (
     "seq, state, exchange, routing_key, message_id, mandatory, accepted_at, attempts, due, expires_at, ordering_key, "
-    "properties, body, checksum"
+    "principal, properties, body, checksum"
 )
 _ROWS = (128, 32, 8, 1)
-_INSERT = {
-    rows: f"INSERT INTO message ({_COLUMNS}) VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"] * rows)
-    for rows in _ROWS
-}
+_ROW = "(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = {rows: f"INSERT INTO message ({_COLUMNS}) VALUES {', '.join([_ROW] * rows)}" for rows in _ROWS}
 
 
 class Submissions:

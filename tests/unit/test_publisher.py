@@ -361,6 +361,9 @@ class BrokenSpool(MemorySpool):
     def append(self, *given: Any, **named: Any) -> Any:
         return self._or_fail("append", super().append, *given, **named)
 
+    def append_each(self, *given: Any, **named: Any) -> Any:
+        return self._or_fail("append", super().append_each, *given, **named)
+
     def claim(self, *given: Any, **named: Any) -> Any:
         return self._or_fail("claim", super().claim, *given, **named)
 

@@ -15,7 +15,7 @@ from pubd.entry import Entry
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
 from pubd.spool import schema
-from pubd.spool.base import Limits
+from pubd.spool.base import Limits, Query
 from pubd.spool.ids import Ids
 from pubd.spool.sqlite import connect
 from pubd.spool.store import Store
@@ -118,7 +118,10 @@ def a_busy_day(asked: Asked) -> None:
     assert asked.transaction(lambda store: store.claims.backlog()) == ["e"]
     assert asked.transaction(lambda store: store.claims.due("e", NOW)) == NOW + 5
     asked.transaction(lambda store: store.settlements.sweep(NOW + 3, 1.0, 1000))
-    asked.transaction(lambda store: store.operations.record(first[30].id))
+    asked.transaction(lambda store: store.listing.record(first[30].id))
+    for state in (None, State.READY, State.DEFERRED, State.PARKED, State.CONFIRMED):
+        asked.transaction(lambda store, state=state: store.listing.find(Query(state=state, exchange="e")))
+    asked.transaction(lambda store: store.listing.content(first[30].id))
     (group,) = asked.transaction(lambda store: store.operations.returned(10))
     asked.transaction(lambda store: store.operations.retry([first[30].id]))
     asked.transaction(lambda store: store.operations.discard([first[31].id], NOW, "why"))

@@ -28,6 +28,8 @@ CREATE TABLE message (
     due REAL,
     expires_at REAL,
     ordering_key TEXT,
+    -- Who handed it in: a name of [[principal]].
+    principal TEXT,
     -- Property flags and values of the AMQP content header, as on the wire; opaque here.
     properties BLOB NOT NULL,
     -- NULL once settled.
@@ -46,7 +48,8 @@ CREATE TABLE message (
 -- What a lane claims next. Partial indices cost nothing for rows in other states.
 CREATE INDEX message_ready ON message (exchange, seq) WHERE state = 0;
 CREATE INDEX message_deferred ON message (exchange, due) WHERE state = 1;
-CREATE INDEX message_parked ON message (exchange, seq) WHERE state = 2;
+-- What an operator lists first: everything that waits for something else than its turn.
+CREATE INDEX message_waiting ON message (state, seq) WHERE state IN (1, 2);
 -- What may be healed, by the route that is missing.
 CREATE INDEX message_returned ON message (exchange, routing_key, seq) WHERE state = 2 AND cause = 'returned';
 CREATE INDEX message_expiring ON message (expires_at) WHERE expires_at IS NOT NULL AND state < 2;

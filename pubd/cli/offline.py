@@ -1,4 +1,4 @@
-"""The ``pubd`` command. So far: what works on the files of a stopped daemon, and on its configuration."""
+"""What works on the files of a stopped daemon, and on its configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pubd._version import __version__
+from pubd.cli.failure import CONFIGURATION, Failure
 from pubd.config import Config, ConfigError
 from pubd.errors import InvalidMessage, InvalidOption, SpoolError
 from pubd.intake import wire
@@ -21,35 +21,15 @@ from pubd.spool.url import check_spool_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Exit codes, sysexits.h where it has one.
-REFUSED, CONFIGURATION = 1, 78
 
-
-class _Failure(click.ClickException):
-    """One sentence on stderr and an exit code, never a traceback."""
-
-    def __init__(self, message: str, code: int = REFUSED) -> None:
-        super().__init__(message)
-        setattr(self, "exit_code", code)  # noqa: B010 (a class variable to click's types, read from the instance)
-
-    def show(self, file: IO[str] | None = None) -> None:
-        click.echo(f"pubd: {self.message}", file=file or sys.stderr)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="pubd")
-def main() -> None:
-    """Publish to RabbitMQ and answer for every message."""
-
-
-@main.command()
+@click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 def check(config: Path) -> None:
     """Check CONFIG (pubd.toml) and say everything that is wrong with it. Exit code 78 if something is."""
     try:
         Config.load(config, os.environ)
     except ConfigError as error:
-        raise _Failure(str(error), CONFIGURATION) from None
+        raise Failure(str(error), CONFIGURATION) from None
     click.echo(f"{config} is right")
 
 
@@ -58,17 +38,17 @@ def _spool_path(spool: str) -> Path:
     try:
         return Path(check_spool_url(spool) if spool.startswith("sqlite:") else spool)
     except InvalidOption as error:
-        raise _Failure(str(error), 2) from None
+        raise Failure(str(error), 2) from None
 
 
-@main.command()
+@click.command()
 @click.argument("spool")
 def verify(spool: str) -> None:
     """Check structure, checksums and books of SPOOL (its path) of a stopped daemon. Exit code 1 if all is not well."""
     try:
         report = offline.verify(_spool_path(spool))
     except SpoolError as error:
-        raise _Failure(str(error)) from None
+        raise Failure(str(error)) from None
     books = report.books
     click.echo(
         f"{books.accepted} accepted = {books.confirmed} confirmed + {books.expired} expired + "
@@ -78,11 +58,11 @@ def verify(spool: str) -> None:
     for problem in report.problems:
         click.echo(f"pubd: {problem}", err=True)
     if report.problems:
-        raise _Failure(f"{len(report.problems)} problems; save what is open with 'pubd export {spool}'")
+        raise Failure(f"{len(report.problems)} problems; save what is open with 'pubd export {spool}'")
     click.echo("the spool is whole and its books balance")
 
 
-@main.command()
+@click.command()
 @click.argument("spool")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write, readable by you alone.")
 def export(spool: str, output: Path | None) -> None:
@@ -96,9 +76,9 @@ def export(spool: str, output: Path | None) -> None:
                 file.write(wire.dumps(message) + "\n")
                 count += 1
     except SpoolError as error:
-        raise _Failure(str(error)) from None
+        raise Failure(str(error)) from None
     except OSError as error:
-        raise _Failure(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
+        raise Failure(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
     click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
 
 

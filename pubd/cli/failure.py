@@ -1,0 +1,23 @@
+"""How a command fails: one sentence on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+import click
+
+#: Exit codes; sysexits.h where it has one. (2, usage, is click's own.)
+REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED, TRY_LATER, CONFIGURATION = 1, 2, 3, 4, 75, 78
+
+
+class Failure(click.ClickException):
+    """Ends the command with ``message`` on stderr and exit code ``code``."""
+
+    def __init__(self, message: str, code: int = REFUSED) -> None:
+        super().__init__(message)
+        setattr(self, "exit_code", code)  # noqa: B010 (a class variable to click's types, read from the instance)
+
+    def show(self, file: IO[str] | None = None) -> None:
+        """See click."""
+        click.echo(f"pubd: {self.message}", file=file or sys.stderr)

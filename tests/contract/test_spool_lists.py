@@ -1,0 +1,146 @@
+"""What every spool does for lists, contents, and submissions answered one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from pubd.errors import IdempotencyConflict, SpoolFull
+from pubd.outcome import State
+from pubd.spool import listing
+from pubd.spool.base import Accepted, Limits, Page, Query
+from tests.contract.test_spool import SPOOLS, Bench, delivery, parked
+
+
+@pytest.fixture(params=SPOOLS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(SPOOLS[request.param], tmp_path / "spool.db")
+    yield bench
+    pytest_twisted.blockon(bench.spool.close())
+
+
+# One by one
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_entry_is_accepted_or_refused_on_its_own(bench: Bench) -> None:
+    spool = await bench.open()
+    await spool.append([bench.entry("k", idempotency_key="k", fingerprint=b"1")])
+    entries = [
+        bench.entry("a"),
+        bench.entry("other", idempotency_key="k", fingerprint=b"2"),
+        bench.entry("b"),
+        bench.entry("same", idempotency_key="k", fingerprint=b"1"),
+        bench.entry("c"),
+    ]
+    a, other, b, same, c = await spool.append_each(entries)
+    assert isinstance(other, IdempotencyConflict)
+    assert isinstance(same, Accepted)
+    assert (same.new, bench.names[same.id]) == (False, "k")
+    assert [each.new for each in (a, b, c) if isinstance(each, Accepted)] == [True] * 3
+    assert await bench.claimed() == ["k", "a", "b", "c"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_as_many_as_there_is_room_for_are_accepted(bench: Bench) -> None:
+    spool = await bench.open(Limits(max_rows=5))
+    answers = await spool.append_each([bench.entry(name) for name in "abcdefgh"])
+    assert [isinstance(each, SpoolFull) for each in answers] == [False] * 5 + [True] * 3
+    assert (await bench.books()).accepted == 5
+    assert await bench.claimed() == list("abcde")
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_entries_are_no_answers(bench: Bench) -> None:
+    spool = await bench.open()
+    assert list(await spool.append_each([])) == []
+
+
+# Lists
+
+
+async def everything(bench: Bench, query: Query) -> list[str]:
+    """The names of what ``query`` lists, page by page."""
+    found: list[str] = []
+    while True:
+        page = await bench.spool.find(query)
+        found += [bench.names[record.id] for record in page.records]
+        if page.next is None:
+            return found
+        query = Query(state=query.state, exchange=query.exchange, limit=query.limit, after=page.next)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("step", [2, 5000])
+async def test_messages_are_listed_in_order_of_acceptance_by_state_and_exchange(
+    bench: Bench, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "STEP", step)
+    spool = await bench.open()
+    await bench.append("a1", "a2", "a3", exchange="a", idempotency_key=None)
+    await bench.append("b1", "b2", exchange="b")
+    await bench.append("late", exchange="a", due=bench.wall.now + 60)
+    a1, a2 = await bench.claim(2, "a")
+    await spool.settle([], [parked(a1)])
+    for limit in (1, 2, 100):
+        assert await everything(bench, Query(limit=limit)) == ["a1", "a2", "a3", "b1", "b2", "late"]
+        assert await everything(bench, Query(limit=limit, exchange="a")) == ["a1", "a2", "a3", "late"]
+        assert await everything(bench, Query(limit=limit, state=State.READY)) == ["a2", "a3", "b1", "b2"]
+        assert await everything(bench, Query(limit=limit, state=State.READY, exchange="b")) == ["b1", "b2"]
+        assert await everything(bench, Query(limit=limit, state=State.PARKED)) == ["a1"]
+        assert await everything(bench, Query(limit=limit, state=State.PARKED, exchange="b")) == []
+        assert await everything(bench, Query(limit=limit, state=State.DEFERRED, exchange="a")) == ["late"]
+        assert await everything(bench, Query(limit=limit, state=State.DISCARDED)) == []
+        assert await everything(bench, Query(limit=limit, exchange="never seen")) == []
+    await spool.discard([a1.id], "why")
+    assert await everything(bench, Query(state=State.DISCARDED)) == ["a1"]
+    assert (await spool.find(Query(after="not an id"))) == Page((), None)
+    (first,) = (await spool.find(Query(limit=1, after=a1.id))).records
+    assert first == await spool.record(a2.id)
+    assert first.in_flight
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_handed_a_message_in_is_recorded(bench: Bench) -> None:
+    spool = await bench.open()
+    (named,) = await bench.append("named", principal="shop")
+    await bench.append("nobody")
+    found = [record.principal for record in (await spool.find(Query())).records]
+    assert found == ["shop", None]
+    (claimed, _) = await bench.claim()
+    assert claimed.principal == "shop"
+    await spool.settle([], [parked(claimed)])
+    await spool.discard([named.id], "why")
+    record = await spool.record(named.id)
+    assert record is not None
+    assert record.principal == "shop"
+
+
+# Contents
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_content_is_as_submitted_until_it_is_settled_then_it_has_no_body(bench: Bench) -> None:
+    spool = await bench.open()
+    (entry,) = await bench.append("a", body=b"content", idempotency_key="i", ordering_key="o", principal="shop")
+    stored = await spool.content(entry.id)
+    assert stored is not None
+    for field in ("id", "exchange", "routing_key", "message_id", "properties", "body", "ordering_key", "principal"):
+        assert getattr(stored, field) == getattr(entry, field)
+    assert stored.idempotency_key == "i"
+    (claimed,) = await bench.claim()
+    await spool.settle([delivery(claimed)], [])
+    ended = await spool.content(entry.id)
+    assert ended is not None
+    assert (ended.body, ended.properties) == (b"", b"p")
+    assert claimed.body == b"content"
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_a_stranger_there_is_no_content(bench: Bench) -> None:
+    spool = await bench.open()
+    assert await spool.content("x") is None
+    assert await spool.content("01234567-0123-7123-8123-0123456789ab") is None
