@@ -46,6 +46,14 @@ class Suspects:
     def __len__(self) -> int:
         return len(self._strikes)
 
+    def __contains__(self, entry: Entry) -> bool:
+        return entry.id in self._strikes
+
+    def acquit(self) -> None:
+        """Those that are left do not come any more: they expired, were discarded, or wait for something else."""
+        self._strikes.clear()
+        self.of_connection = False
+
     def accuse(self, lost: Sequence[Delivery], reason: Reason, strikes: int) -> Delivery | None:
         """One of ``lost`` made RabbitMQ close; the culprit, now with its outcome POISON, if it is known."""
         self.of_connection |= strikes > CHANNEL_STRIKES and bool(lost)

@@ -395,7 +395,19 @@ class Lane:
                 self._publish(connection)
             self._claim()
 
+    def _acquit_the_absent(self) -> None:
+        """Suspects are claimed before anything newer: those that do not come are settled, or wait behind another."""
+        if self._suspects and not len(self._ledger) and not (self._queue and self._queue[0] in self._suspects):
+            self._suspects.acquit()
+            self._cleared()
+
+    def _cleared(self) -> None:
+        self._input(LaneInput.CLEARED)
+        self._events.lane_rests(self.exchange)
+
     def _publish(self, connection: LinkProtocol) -> None:
+        if self._queue:
+            self._acquit_the_absent()
         queue, ledger, encoder = self._queue, self._ledger, self._encoder
         assert encoder is not None
         assert self._channel is not None
@@ -431,8 +443,7 @@ class Lane:
 
     def _clear(self, answered: Sequence[Delivery]) -> None:
         if self._suspects.clear(delivery.entry for delivery in answered):
-            self._input(LaneInput.CLEARED)
-            self._events.lane_rests(self.exchange)
+            self._cleared()
 
     def _claim(self) -> None:
         """Ask for more when a quarter of the window is free, so that the next batch is here when acks make room.
@@ -453,6 +464,7 @@ class Lane:
     def _claimed(self, entries: Sequence[Entry], generation: int) -> None:
         self._claiming = False
         if not entries:
+            self._acquit_the_absent()
             if self._more:
                 # Something came while the spool was looking.
                 self.wake()

@@ -592,6 +592,26 @@ def test_a_suspect_that_cannot_be_sent_any_more_ends_the_probation(rig: Rig) -> 
     rig.stop()
 
 
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_suspect_that_was_discarded_ends_the_probation(rig: Rig, newer: bool) -> None:
+    rig.start().peer.hold()
+    sent = [rig.submit(str(n)) for n in range(3)]
+    rig.network.flush()
+    rig.peer.close_connection(541, "INTERNAL_ERROR")
+    rig.network.flush()
+    assert rig.lane().suspects == 3
+    discarded: list[str] = []
+    rig.publisher.discard([each.receipt.id for each in sent if each.receipt], "not wanted").addCallback(
+        discarded.extend
+    )
+    assert len(discarded) == 3
+    newest = rig.submit("newest") if newer else None
+    rig.network.advance(20)
+    assert newest is None or newest.confirmed
+    assert rig.lane().suspects == 0
+    rig.stop()
+
+
 def test_a_publisher_may_be_stopped_by_whoever_hears_of_an_unsendable_message(rig: Rig) -> None:
     rig = Rig()
     rig.broker.frame_max = 4096

@@ -37,6 +37,16 @@ def test_only_some_channel_errors_are_about_one_message(code: int | None, text: 
     assert about_one_message(Reason(cause=Cause.LOST, code=code, text=text)) is expected
 
 
+def test_those_who_do_not_come_are_acquitted() -> None:
+    suspects = Suspects()
+    accused = deliveries("a", "b")
+    suspects.accuse(accused, KILLED, CONNECTION_STRIKES)
+    assert accused[0].entry in suspects
+    suspects.acquit()
+    assert (len(suspects), suspects.of_connection) == (0, False)
+    assert accused[0].entry not in suspects
+
+
 def test_of_several_nobody_is_convicted_yet() -> None:
     suspects = Suspects()
     lost = deliveries("a", "b", "c")
