@@ -29,7 +29,8 @@ APPENDS = 2
 
 
 class Accepting:
-    """For a spool that is open. ``announce`` is called with what was accepted, before the receipts are given out.
+    """For a spool that is open. ``announce`` is called with what was accepted, and in how many seconds (of ``clock``),
+    before the receipts are given out.
 
     ``appended`` is called whenever a batch was committed or refused.
     """
@@ -41,13 +42,15 @@ class Accepting:
         receipts: Receipts,
         options: Options,
         wall: Callable[[], float],
-        announce: Callable[[Sequence[Entry]], None],
+        clock: Callable[[], float],
+        announce: Callable[[Sequence[Entry], float], None],
         appended: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._receipts = receipts
         self._options = options
         self._wall = wall
+        self._clock = clock
         self._announce = announce
         self._on_appended = appended
         self._singles: list[tuple[Entry, Deferred[Receipt]]] = []
@@ -80,7 +83,8 @@ class Accepting:
         self._append_singles()
         self.under_way += 1
         # One callback, not a chain of small ones: each step of a Deferred costs as much as encoding a message.
-        return self._spool.append(entries).addCallbacks(self._accepted, self._refused, callbackArgs=(entries,))
+        appended = self._spool.append(entries)
+        return appended.addCallbacks(self._accepted, self._refused, callbackArgs=(entries, self._clock()))
 
     def each(self, messages: Iterable[Message], principal: str | None) -> Deferred[list[Receipt | PubdError]]:
         """See :meth:`pubd.Publisher.submit_each`."""
@@ -112,11 +116,13 @@ class Accepting:
     def _append_each(self, entries: Sequence[Entry]) -> Deferred[list[Receipt | PubdError]]:
         self.under_way += 1
         appended: Deferred[Any] = self._spool.append_each(entries)
-        return appended.addCallbacks(self._each_accepted, self._none_accepted, (entries,), errbackArgs=(entries,))
+        return appended.addCallbacks(
+            self._each_accepted, self._none_accepted, (entries, self._clock()), errbackArgs=(entries,)
+        )
 
-    def _accepted(self, accepted: Sequence[Accepted], entries: Sequence[Entry]) -> list[Receipt]:
+    def _accepted(self, accepted: Sequence[Accepted], entries: Sequence[Entry], since: float) -> list[Receipt]:
         self._appended()
-        self._announce(entries)
+        self._announce(entries, self._clock() - since)
         return self._receipts.issue(accepted)
 
     def _refused(self, failure: Failure) -> Failure:
@@ -124,13 +130,13 @@ class Accepting:
         return failure
 
     def _each_accepted(
-        self, accepted: Sequence[Accepted | PubdError], entries: Sequence[Entry]
+        self, accepted: Sequence[Accepted | PubdError], entries: Sequence[Entry], since: float
     ) -> list[Receipt | PubdError]:
         taken = [each for each in accepted if not isinstance(each, PubdError)]
         if len(taken) == len(entries):
-            return [*self._accepted(taken, entries)]
+            return [*self._accepted(taken, entries, since)]
         stored = [entry for entry, each in zip(entries, accepted, strict=True) if not isinstance(each, PubdError)]
-        receipts = iter(self._accepted(taken, stored))
+        receipts = iter(self._accepted(taken, stored, since))
         return [each if isinstance(each, PubdError) else next(receipts) for each in accepted]
 
     def _none_accepted(self, failure: Failure, entries: Sequence[Entry]) -> list[Receipt | PubdError]:

@@ -25,6 +25,7 @@ from pubd.amqp.url import BrokerUrl
 from pubd.draining import Draining
 from pubd.errors import InvalidOption, PubdError, PublisherStopped, SpoolError
 from pubd.healing import Healing
+from pubd.observer import Observers
 from pubd.options import Options
 from pubd.outcome import Cause, Outcome, Reason, State
 from pubd.parked import ParkedLog
@@ -106,6 +107,9 @@ class Publisher(Service):
         self._failed = failed
         self._policies = Policies(self._options.policies, self._options.policy)
         self._open: Deferred[None] | None = None
+        self.observers = Observers()
+        """Who else is told of what happens to messages."""
+        spool.timed = self.observers.committed
         self._assemble()
 
     def _assemble(self) -> None:
@@ -127,6 +131,7 @@ class Publisher(Service):
             count_spool_time=self._options.expiration_counts_spool_time,
             parked_log=self._parked_log,
             parked=self._copy_parked,
+            answered=self._answered,
             done=self._done,
         )
         self._broker = self._connect(self._settling)
@@ -137,6 +142,7 @@ class Publisher(Service):
             receipts=self._receipts,
             options=self._options,
             wall=wall,
+            clock=reactor.seconds,
             announce=self._announce,
             appended=self._draining.look,
         )
@@ -242,12 +248,18 @@ class Publisher(Service):
         return None
 
     @property
+    def ready(self) -> bool:
+        """Whether a submission would be taken now, as far as the publisher knows."""
+        return self._ready and self._refused() is None
+
+    @property
     def _ready(self) -> bool:
         # The spool's thread sets the ids at any moment: nobody may overtake those who wait until it is open.
         return self._spool.ids is not None and self._open is not None and self._open.called
 
-    def _announce(self, entries: Sequence[Entry]) -> None:
+    def _announce(self, entries: Sequence[Entry], seconds: float) -> None:
         """To the lanes, or to whoever wakes them in time."""
+        self.observers.accepted(entries, seconds)
         self._wake({entry.exchange for entry in entries if entry.due is None})
         for entry in entries:
             if entry.due is not None:
@@ -403,7 +415,11 @@ class Publisher(Service):
         if exchanges:
             self._broker.wake(exchanges)
 
+    def _answered(self, deliveries: Sequence[Delivery]) -> None:
+        self.observers.answered(deliveries, self._reactor.seconds())
+
     def _done(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> None:
+        self.observers.settled(confirmed, others)
         self._healing.settled(confirmed, others)
         self._draining.look()
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Settling:
     """Fulfils :class:`pubd.amqp.lane.Supply`.
 
-    ``parked`` is called with settlements that will park their messages, before these are committed, and its Deferred
-    is waited for; ``done`` after each commit, with what it settled. ``count_spool_time`` lowers AMQP expirations by the
-    time that messages have spent in the spool.
+    ``answered`` is called with deliveries that have their outcome; ``parked`` with settlements that will park their
+    messages, before these are committed, and its Deferred is waited for; ``done`` after each commit, with what it
+    settled. ``count_spool_time`` lowers AMQP expirations by the time that messages have spent in the spool.
     """
 
     log = Logger()
@@ -53,6 +53,7 @@ class Settling:
         count_spool_time: bool = False,
         parked_log: ParkedLog,
         parked: Callable[[Sequence[Settlement]], Deferred[None]],
+        answered: Callable[[Sequence[Delivery]], None] = lambda _: None,
         done: Callable[[Sequence[Delivery], Sequence[Settlement]], None],
     ) -> None:
         self._spool = spool
@@ -65,6 +66,7 @@ class Settling:
         self._count_spool_time = count_spool_time
         self._parked_log = parked_log
         self._parked = parked
+        self._answered = answered
         self._done = done
         self.counts = dict.fromkeys(Outcome, 0)
         self.under_way = 0
@@ -102,6 +104,7 @@ class Settling:
         self.counts[Outcome.LOST] += len(lost)
         if lost:
             self._spool.lose(lost)
+        self._answered(deliveries)
         failpoints.reach("after-ack")
         if confirmed or others:
             self.under_way += 1

@@ -217,6 +217,8 @@ class Spool(Protocol):
     """Whether messages survive the end of the process."""
     records_confirmed: bool
     """Whether what was confirmed at once, without an idempotency key, has a record too until it is swept."""
+    timed: Callable[[float], None]
+    """Called with how long each commit took, in seconds, where there are any."""
     ids: Ids | None
     """Numbers entries (``seq``, ``id``) before they are appended; None until the spool is open."""
 

@@ -76,6 +76,7 @@ class MemorySpool:
     ) -> None:
         self.ids: Ids | None = Ids(secrets.randbits(TAG_BITS), 0, wall)
         self._ids = self.ids
+        self.timed: Callable[[float], None] = lambda _: None
         self._limits = limits or Limits(max_bytes=max_bytes)
         self._wall = wall
         self._shelves: dict[str, Shelf] = {}

@@ -90,6 +90,9 @@ class SqliteSpool:
         self._directory = str(self.path.parent)
         self._free_bytes: int | None = None
         self.ids: Ids | None = None
+        self.timed: Callable[[float], None] = lambda _: None
+        self._took: float | None = None
+        """What the last commit of messages took (seconds), until that is told."""
         self._reactor = reactor
         limits = limits or Limits()
         self._limits = attrs.evolve(limits, min_free=RESERVE) if limits.min_free is None else limits
@@ -195,8 +198,10 @@ class SqliteSpool:
             self._condition.notify()
         return op.answer
 
-    def _deliver(self, ops: Sequence[_Op], books: Books) -> None:
+    def _deliver(self, ops: Sequence[_Op], books: Books, took: float | None = None) -> None:
         self._books = books
+        if took is not None:
+            self.timed(took)
         for op in ops:
             op.answer.callback(op.result)
 
@@ -245,7 +250,8 @@ class SqliteSpool:
                 kept = self._again(store, kept)
             unstored = self._group(store, arrived)
             left = set(unstored)
-            later(self._deliver, [op for op in arrived if op not in left], store.base.books())
+            later(self._deliver, [op for op in arrived if op not in left], store.base.books(), self._took)
+            self._took = None
             if retrying or (unstored and not kept):
                 retry_at = time.monotonic() + RETRY
             kept += unstored
@@ -290,7 +296,10 @@ class SqliteSpool:
         """Commit and answer a group; those to be tried again."""
         kept: list[_Op] = []
         writes = [op for op in ops if op.writes]
-        if writes and not self._transaction(store, writes):
+        began = time.monotonic()
+        if writes and self._transaction(store, writes):
+            self._took = time.monotonic() - began
+        elif writes:
             # Refuse what is new, so that there may be room for what is to be settled.
             kept = [op for op in writes if op.keep]
             if kept and self._broken is None and self._transaction(store, kept):

@@ -26,6 +26,7 @@ class Bench:
         self.clock = Clock()
         self.batches: list[list[str]] = []
         self.announced: list[str] = []
+        self.took: list[float] = []
         bench = self
 
         class Noted(SlowSpool):
@@ -44,12 +45,14 @@ class Bench:
             receipts=Receipts(),
             options=Options(max_body=max_body),
             wall=self.clock.seconds,
+            clock=self.clock.seconds,
             announce=self.announce,
             appended=self.appended,
         )
 
-    def announce(self, entries: Any) -> None:
+    def announce(self, entries: Any, seconds: float) -> None:
         self.announced += [entry.message_id for entry in entries]
+        self.took.append(seconds)
 
     def appended(self) -> None:
         self.ended += 1
@@ -85,6 +88,8 @@ def test_single_submissions_beyond_the_first_two_wait_for_a_commit_and_go_togeth
     bench.clock.advance(1)
     assert ids([answer(each) for each in sent]) == [str(n) for n in range(10)]
     assert bench.announced == [str(n) for n in range(10)]
+    # The last eight were a batch of their own from the second second on.
+    assert bench.took == [1.0] * 3
     assert bench.accepting.under_way == 0
 
 
@@ -170,7 +175,8 @@ def accepting(spool: MemorySpool) -> Accepting:
         receipts=Receipts(),
         options=Options(),
         wall=lambda: 0.0,
-        announce=lambda _: None,
+        clock=lambda: 0.0,
+        announce=lambda *_: None,
         appended=lambda: None,
     )
 
