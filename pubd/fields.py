@@ -171,8 +171,8 @@ def _frozen_value(value: Any, path: str, key: str | int, depth: int) -> _Frozen:
     if isinstance(value, bool):
         return value, 2
     if isinstance(value, Mapping | list | tuple):
-        return _frozen_nested(value, _at(path, key), depth + 1)
-    return _frozen_scalar(value, _at(path, key))
+        return _frozen_nested(value, at(path, key), depth + 1)
+    return _frozen_scalar(value, at(path, key))
 
 
 def _frozen_scalar(value: Any, field: str) -> _Frozen:
@@ -228,7 +228,8 @@ def _check_size(size: int, path: str) -> None:
         raise InvalidMessage(path, f"is larger than one frame ({DEFAULT_FRAME_MAX} bytes); move data to the body")
 
 
-def _at(path: str, key: str | int) -> str:
+def at(path: str, key: str | int) -> str:
+    """How errors name a place within ``path``; long keys are cut."""
     if isinstance(key, str) and len(key) > 40:
         key = key[:40] + "..."
     return f"{path}[{key!r}]"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from pubd import duration
 from pubd.config.problems import Unfit, kind_of, shown
 
-DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 SIZES = {
     "b": 1,
     "kb": 10**3,
@@ -19,13 +19,11 @@ SIZES = {
     "gib": 1 << 30,
     "tib": 1 << 40,
 }
-#: Longest duration in seconds (31 years) and largest size in bytes: what is beyond was not meant.
-LONGEST, LARGEST = 1e9, 1 << 60
+#: Longest duration in seconds and largest size in bytes: what is beyond was not meant.
+LONGEST, LARGEST = duration.LONGEST, 1 << 60
 
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 _PLAIN = re.compile(_NUMBER)
-_DURATION = re.compile(rf"(?:{_NUMBER}\s*[a-z]+\s*)+")
-_PART = re.compile(rf"({_NUMBER})\s*([a-z]+)")
 _SIZE = re.compile(rf"({_NUMBER})\s*([a-z]+)")
 
 
@@ -33,14 +31,13 @@ def seconds(value: object) -> float:
     """A duration in seconds, 0 or more. Raises :class:`~pubd.config.problems.Unfit`."""
     number = _plain(value, 'a duration such as "30s", "5m" or "1h30m"', "seconds")
     if number is None:
-        text = str(value).strip().lower()
-        if not _DURATION.fullmatch(text):
-            raise Unfit(f'must be a duration such as "30s", "5m" or "1h30m", not {shown(value)}')
-        number = 0.0
-        for amount, unit in _PART.findall(text):
-            if unit not in DURATIONS:
-                raise Unfit(f"has the unknown unit {unit[:20]!r}; units of time are {', '.join(DURATIONS)}")
-            number += float(amount) * DURATIONS[unit]
+        try:
+            number = duration.seconds(str(value))
+        except duration.NoDuration as error:
+            if error.unit is not None:
+                units = ", ".join(duration.UNITS)
+                raise Unfit(f"has the unknown unit {error.unit[:20]!r}; units of time are {units}") from None
+            raise Unfit(f"{error.sentence}, not {shown(value)}") from None
     if not 0 <= number <= LONGEST:
         raise Unfit(f'must be a duration from 0 to 11574 days, such as "30s", not {shown(value)}')
     return number

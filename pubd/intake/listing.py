@@ -1,0 +1,67 @@
+"""What pubd knows of a message, as JSON: for ``GET /messages``, ``pubd show`` and ``pubd list``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pubd.outcome import Reason
+    from pubd.spool.base import Attempt, Record
+
+
+def record_object(record: Record) -> dict[str, Any]:
+    """The object for a record. Every key is always there, null where nothing is known; moments as :func:`moment_text`.
+
+    ``attempts`` counts against ``max_attempts``; ``failures`` are all deliveries that were not confirmed, the first one
+    first, lost ones together in one with their number as ``times``.
+    """
+    via = record.via
+    return {
+        "id": record.id,
+        "message_id": record.message_id,
+        "exchange": record.exchange,
+        "routing_key": record.routing_key,
+        "state": record.state.value,
+        "in_flight": record.in_flight,
+        "attempts": record.attempts,
+        "accepted_at": moment_text(record.accepted_at),
+        "principal": record.principal,
+        "due": moment_text(record.due),
+        "settled_at": moment_text(record.settled_at),
+        "reason": _reason_object(record.reason),
+        "node": via.node if via is not None else None,
+        "channel": via.channel if via is not None else None,
+        "tag": record.tag,
+        "failures": [_failure_object(failure) for failure in record.failures],
+    }
+
+
+def moment_text(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 in UTC, always with milliseconds: ``2026-11-23T12:00:00.000Z``.
+
+    All are of one length, so that they sort as text. None stays None.
+    """
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _reason_object(reason: Reason | None) -> dict[str, Any] | None:
+    if reason is None:
+        return None
+    return {"cause": reason.cause.value, "code": reason.code, "text": reason.text}
+
+
+def _failure_object(failure: Attempt) -> dict[str, Any]:
+    return {
+        "number": failure.number,
+        "outcome": failure.outcome,
+        "at": moment_text(failure.at),
+        "times": failure.times,
+        "node": failure.node,
+        "channel": failure.channel,
+        "tag": failure.tag,
+        "code": failure.code,
+        "text": failure.text,
+    }
