@@ -1,0 +1,69 @@
+"""A publisher and its HTTP intake on a loopback port, in the test's reactor, for clients that are programs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import attrs
+
+from pubd.access import Access, Quotas
+from pubd.intake.door import Door
+from pubd.intake.http.foreign import foreign_routes
+from pubd.intake.http.intake import HttpIntake
+from pubd.intake.options import HttpOptions
+from pubd.options import Options
+from pubd.outcome import Reason
+from pubd.policy import Policy
+from pubd.publisher import Publisher
+from tests.integration.support import lane, reactor
+
+
+@attrs.frozen(kw_only=True)
+class Serving:
+    """Where it listens, and what is behind it."""
+
+    port: int
+    publisher: Publisher
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def serving(
+    url: str,
+    *,
+    vhosts: Collection[str] = ("/",),
+    access: Access | None = None,
+    policy: Policy | None = None,
+    max_wait: float = 20.0,
+) -> AsyncIterator[Serving]:
+    """Memory spool; what it still holds at the end is gone with it."""
+    publisher = Publisher.from_url(
+        url, reactor=reactor, options=Options(drain_timeout=0.0, policy=policy or Policy(), retain=3600.0)
+    )
+    door = Door(publisher=publisher, clock=reactor, quotas=Quotas(), max_unanswered=64 << 20)
+
+    def refusal(exchange: str) -> Reason | None:
+        known = [status.exchange for status in publisher.status().lanes]
+        return lane(publisher, exchange).reason if exchange in known else None
+
+    intake = HttpIntake(
+        reactor=reactor,
+        options=HttpOptions(listen=("tcp:0:interface=127.0.0.1",), max_wait=max_wait),
+        door=door,
+        access=access or Access(),
+        held=publisher,
+        routes=foreign_routes(door=door, clock=reactor, vhosts=vhosts, refusal=refusal),
+    )
+    publisher.startService()
+    intake.startService()
+    try:
+        (address,) = intake.addresses
+        yield Serving(port=address.port, publisher=publisher)  # type: ignore[attr-defined]  # IAddress has no port
+        assert door.unanswered == 0
+    finally:
+        await intake.stopService()
+        await publisher.stopService()
