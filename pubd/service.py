@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import socket
+import os
+import resource
+import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -16,9 +17,9 @@ from twisted.logger import Logger
 from pubd.amqp.lane import LaneOptions
 from pubd.arguments import Options
 from pubd.config import OnChannelClose
-from pubd.intake.diary import FileDiary
-from pubd.intake.schedule import ScheduleIntake
+from pubd.errors import InvalidOption
 from pubd.intake.timer import TimerIntake
+from pubd.intakes import intakes
 from pubd.operate.account_log import AccountLog
 from pubd.options import Options as PublisherOptions
 from pubd.publisher import Publisher
@@ -42,6 +43,8 @@ log = Logger()
 #: Thresholds of Python's garbage collector. Its default looks at the youngest objects every 700 of them: with some
 #: objects for each of a thousand messages in flight that is a twentieth of pubd's CPU, and finds nothing.
 COLLECT = (10_000, 20, 50)
+#: Open files that pubd asks for; see the limits of connections in [http] and [lines].
+FILES = 65536
 #: Seconds between account lines: pika's example wants to be watched, a daemon to be read afterwards.
 WATCHED, READ = 1.0, 60.0
 
@@ -84,9 +87,22 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         # Twisted's timers follow the time of day: a clock that is set would stall retries, or fire them all at once.
         reactor.seconds = time.monotonic
     gc.set_threshold(*COLLECT)
+    _raise_limit_of_files()
     # pika reports by log lines, some with tracebacks, what the link logs in one sentence.
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
     return _daemon(options.config, reactor) if options.config is not None else _example(options, reactor)
+
+
+def _raise_limit_of_files() -> None:
+    """Each connection is one: the soft limit is for programs that use select(), which pubd does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        log.debug("the limit of open files stays at {soft}: {error}", soft=soft, error=str(error))
 
 
 def _example(options: Options, reactor: Any) -> IService:
@@ -150,15 +166,18 @@ def _daemon(config: Config, reactor: Any) -> IService:
         ),
     )
     _plant(tree, end, publisher, reactor, READ)
-    if config.schedules:
-        ScheduleIntake(
-            clock=reactor,
-            wall=time.time,
-            submit=publisher.submit,
-            schedules=config.schedules,
-            hostname=socket.gethostname(),
-            diary=FileDiary(Path(f"{spool.path}.schedules")) if spool.path is not None else None,
-        ).setServiceParent(tree)
+
+    def cannot_listen(_: InvalidOption) -> None:
+        # Logged where it happened. A daemon that nobody reaches is not to look as if it worked.
+        end.stop(1)
+
+    try:
+        for intake in intakes(config, reactor=reactor, publisher=publisher, failed=cannot_listen):
+            intake.setServiceParent(tree)
+    except InvalidOption as error:
+        # A certificate that cannot be read, say: what the configuration alone does not show.
+        print(f"pubd: {error}", file=sys.stderr)
+        raise SystemExit(os.EX_CONFIG) from None
     return tree
 
 

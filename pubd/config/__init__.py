@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pubd.config import build
+from pubd.config import build, principals
 from pubd.config.keys import OnChannelClose
 from pubd.config.problems import ConfigError, Problem
 from pubd.config.read import Reading
-from pubd.config.values import BrokerConfig, DeliveryConfig, SpoolConfig, Values
+from pubd.config.values import AccessConfig, BrokerConfig, DeliveryConfig, SpoolConfig, Values
 from pubd.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BrokerConfig", "Config", "ConfigError", "DeliveryConfig", "OnChannelClose", "Problem", "SpoolConfig"]
+__all__ = [
+    "AccessConfig",
+    "BrokerConfig",
+    "Config",
+    "ConfigError",
+    "DeliveryConfig",
+    "OnChannelClose",
+    "Problem",
+    "SpoolConfig",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +62,7 @@ class Config(Values):
         rows = reading.rows()
         delivery = build.delivery(reading, rows["delivery"][0])
         default = delivery.policy if delivery is not None else Policy()
+        access = principals.access(reading, rows["access"][0], rows["principal"])
         made: dict[str, Any] = {
             "broker": build.broker(rows["broker"][0]),
             "spool": build.spool(rows["spool"][0]),
@@ -60,6 +70,10 @@ class Config(Values):
             "policies": build.policies(reading, rows["policy"], default),
             "topology": build.topology(reading, rows),
             "schedules": build.schedules(reading, rows["schedule"]),
+            "access": access,
+            "http": build.http(reading, rows["http"][0], access),
+            "lines": build.lines(reading, rows["lines"][0], access),
+            "directory": build.directory(reading, rows["directory"][0], access),
         }
         if reading.problems:
             # The environment's come last, those of the file in its order.

@@ -10,8 +10,11 @@ import attrs
 from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Binding, Exchange, Queue, Topology
 from pubd.config.problems import near, shown
-from pubd.config.values import BrokerConfig, DeliveryConfig, SpoolConfig
+from pubd.config.values import AccessConfig, BrokerConfig, DeliveryConfig, SpoolConfig
 from pubd.errors import InvalidMessage, InvalidOption
+from pubd.intake.endpoint import refusal
+from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
+from pubd.intake.wire import decode_object
 from pubd.policy import Policy
 from pubd.retry import Backoff
 from pubd.schedule import Cron, Every, Schedule
@@ -158,6 +161,74 @@ def _schedule(reading: Reading, row: Row) -> Schedule | None:
 def _checked(schedule: Schedule) -> Schedule:
     schedule.message(now=0.0, seq=1, hostname="localhost")
     return schedule
+
+
+def http(reading: Reading, row: Row, access: AccessConfig | None) -> HttpOptions | None:
+    """[http], or None where it listens nowhere."""
+    if not _listens(reading, row, access):
+        return None
+    options = HttpOptions(**row.values)
+    _room(reading, row, "max_body", options.max_body, options.max_unanswered)
+    return options
+
+
+def lines(reading: Reading, row: Row, access: AccessConfig | None) -> LinesOptions | None:
+    """[lines], or None where it listens nowhere."""
+    if not _listens(reading, row, access):
+        return None
+    options = LinesOptions(**row.values)
+    _room(reading, row, "max_line", options.max_line, options.max_unanswered)
+    return options
+
+
+def _room(reading: Reading, row: Row, name: str, largest: int, max_unanswered: int) -> None:
+    """For one that is being read, and one that waits for its answer."""
+    if max_unanswered < 2 * largest:
+        reading.problem(
+            (*row.path, "max_unanswered"),
+            f"must be at least twice {name}, which is {largest} bytes; raise it or lower {name}",
+            "max_unanswered",
+        )
+
+
+def _listens(reading: Reading, row: Row, access: AccessConfig | None) -> bool:
+    """Whether it listens at all; where everybody could come, that is a problem."""
+    listen = row.values.get("listen")
+    if not row.sound or not listen:
+        return False
+    # Who comes from elsewhere is never anonymous.
+    authenticated = access is None or bool(access.principals)
+    for index, text in enumerate(listen):
+        if why := refusal(text, authenticated=authenticated):
+            reading.problem((*row.path, "listen"), why, f"listen[{index}]")
+    return True
+
+
+def directory(reading: Reading, row: Row, access: AccessConfig | None) -> DirectoryOptions | None:
+    """[directory], or None where it has no path."""
+    values = _present(row.values)
+    if not row.sound or "path" not in values:
+        if row.sound and row.given:
+            reading.problem(row.path, 'needs a path; write path = "/var/spool/pubd"')
+        return None
+    options = DirectoryOptions(**values)
+    names = [principal.name for principal in access.principals] if access is not None else []
+    if access is not None and options.principal is not None and options.principal not in names:
+        reading.problem(
+            (*row.path, "principal"), f"there is no [[principal]] of that name; {_named(names)}", "principal"
+        )
+    try:
+        route = {"exchange": options.exchange or "", "routing_key": options.routing_key}
+        decode_object({**route, **options.properties})
+    except InvalidMessage as error:
+        key = error.field if error.field in ("exchange", "routing_key") else f"properties.{error.field}"
+        reading.problem((*row.path, key.partition(".")[0]), error.problem, key)
+        return None
+    return options
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"there are {', '.join(names)}" if names else "write one, or leave the key out"
 
 
 def _each(reading: Reading, rows: Iterable[Row], make: Any) -> tuple[Any, ...]:

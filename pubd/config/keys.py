@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 
+from pubd.config.access import ACCESS, PRINCIPAL
 from pubd.config.arrays import BINDING, EXCHANGE, QUEUE, SCHEDULE
+from pubd.config.intakes import INTAKES
 from pubd.config.key import Key, Table
 from pubd.config.kinds import (
     ANY_SECONDS,
@@ -306,4 +308,4 @@ POLICY = Table(
     ),
 )
 
-TABLES = (BROKER, SPOOL_TABLE, DELIVERY, POLICY, EXCHANGE, QUEUE, BINDING, SCHEDULE)
+TABLES = (BROKER, SPOOL_TABLE, DELIVERY, POLICY, EXCHANGE, QUEUE, BINDING, SCHEDULE, *INTAKES, ACCESS, PRINCIPAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pathlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pubd.config import units
 from pubd.config.problems import Unfit, hint, kind_of, shown
 from pubd.errors import InvalidMessage, InvalidOption
 from pubd.fields import frozen_headers, short_string
+from pubd.intake.endpoint import Endpoint
 from pubd.schedule import Template
 
 if TYPE_CHECKING:
@@ -261,5 +263,46 @@ def _spool(value: object) -> str:
 
 
 SPOOL = Kind("URL", _spool)
+
+
+def _listen(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise Unfit("must be an array, even for one endpoint; write [ ] around the text")
+    if not isinstance(value, list):
+        raise Unfit(f'must be an array such as ["unix:/run/pubd/http.sock"], not {kind_of(value)}')
+    if not value:
+        raise Unfit("is empty; name an endpoint, or leave the key out")
+    for index, each in enumerate(value):
+        if not isinstance(each, str):
+            raise Unfit(f'must be text such as "tcp:8672:interface=127.0.0.1", not {kind_of(each)}', f"[{index}]")
+        try:
+            Endpoint.parse(each)
+        except InvalidOption as error:
+            raise Unfit(str(error).removeprefix("listen: "), f"[{index}]") from None
+        if each in value[:index]:
+            raise Unfit(f"{shown(each)} is there twice; remove one", f"[{index}]")
+    return tuple(value)
+
+
+LISTEN = Kind("array of endpoints", _listen, str.split)
+
+
+def _path(value: object) -> pathlib.Path:
+    text = _string(value)
+    if not text.isprintable() or not text.strip():
+        raise Unfit('is no path; write one such as "/var/spool/pubd"')
+    return pathlib.Path(text)
+
+
+PATH = Kind("path", _path)
+
+
+def _properties(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unfit(f'must be a table such as {{ content_type = "text/plain" }}, not {kind_of(value)}')
+    return value
+
+
+PROPERTIES = Kind("table", _properties)
 ANY_SECONDS = duration(0)
 COUNT = whole(1, 2**53)

@@ -104,6 +104,12 @@ class Reading:
                 found[table.name] = [self._row(table, (table.name,), self._plain(table, content))]
         return found
 
+    def path_of(self, row: Row, key: str) -> pathlib.Path:
+        """The path that ``key`` of a plain table holds: one in the file is relative to the file's own directory."""
+        path = type(self._base)(row.values[key])
+        # A variable's is relative to the working directory, as for whoever set it.
+        return path if self._environ.get(f"{PREFIX}{row.table.name.upper()}_{key.upper()}") else self._base / path
+
     def _unknown_table(self, name: str) -> None:
         value = self._document[name]
         if isinstance(value, dict | list) and near(name, list(_KNOWN)):

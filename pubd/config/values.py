@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from pubd.access import LOCAL, Principal
 from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Topology
 from pubd.config.keys import OnChannelClose
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pubd.amqp.url import BrokerUrl
+    from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
     from pubd.schedule import Schedule
 
 
@@ -51,6 +53,14 @@ class DeliveryConfig:
 
 
 @attrs.frozen(kw_only=True)
+class AccessConfig:
+    """[access] and [[principal]]: the arguments of :class:`pubd.access.Access`."""
+
+    principals: tuple[Principal, ...] = ()
+    anonymous: Principal | None = LOCAL
+
+
+@attrs.frozen(kw_only=True)
 class Values:
     """All tables; see :class:`pubd.config.Config`."""
 
@@ -60,3 +70,7 @@ class Values:
     policies: tuple[Policy, ...] = ()
     topology: Topology = attrs.field(factory=Topology)
     schedules: tuple[Schedule, ...] = ()
+    access: AccessConfig = AccessConfig()
+    http: HttpOptions | None = None
+    lines: LinesOptions | None = None
+    directory: DirectoryOptions | None = None
