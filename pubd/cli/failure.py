@@ -9,6 +9,8 @@ import click
 
 #: Exit codes; sysexits.h where it has one. (2, usage, is click's own.)
 REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED, TRY_LATER, CONFIGURATION = 1, 2, 3, 4, 75, 78
+#: 128 and the number of the signal, as a shell has it: SIGINT, SIGPIPE.
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 class Failure(click.ClickException):
