@@ -6,6 +6,7 @@ A broker that cannot be had fails the test that wants it; nothing is skipped.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import time
@@ -60,6 +61,12 @@ def _started(config: pytest.Config, node: Node) -> Node:
         node.remove()
         pytest.fail(f"this test needs RabbitMQ, which cannot be had: {failed}", pytrace=False)
     return node
+
+
+def pytest_collection_finish() -> None:
+    """The strict fixture collects garbage after each test; what was imported by now is none, and is left out."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
