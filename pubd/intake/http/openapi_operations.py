@@ -1,0 +1,260 @@
+"""The operations of /openapi.json by path and method; what they share is added in :mod:`pubd.intake.http.openapi`.
+
+``answers`` has, for each status beside those that every such request may get, a sentence and the schema of its JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from pubd.fields import MAX_SHORT_STRING
+from pubd.intake.http.listing import MOST, PAGE
+from pubd.intake.http.openapi_schemas import STATE, Schema, ref
+
+Parameter = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Operation:
+    """``body`` is the schema for each media type; ``problems`` are further statuses with problem+json."""
+
+    id: str
+    summary: str
+    description: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    body: dict[str, Schema] | None = None
+    body_needed: bool = True
+    answers: dict[int, tuple[str, Schema]]
+    problems: tuple[int, ...] = ()
+    error: Schema | None = None
+    """Of application/json errors, where they have a form of their own beside problem+json."""
+
+
+def _query(name: str, description: str, schema: Schema | None = None, **more: Any) -> Parameter:
+    kind = {} if "content" in more else {"schema": schema or {"type": "string"}}
+    return {"name": name, "in": "query", "description": description, **kind, **more}
+
+
+def _path(name: str, description: str, schema: Schema | None = None) -> Parameter:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": schema or {"type": "string", "minLength": 1},
+    }
+
+
+def _header(name: str, description: str, schema: Schema) -> Parameter:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+_SHORT: Schema = {"type": "string", "maxLength": MAX_SHORT_STRING}
+#: Numbers with a unit, as 500ms, 5s and 1m are.
+_DURATION: Schema = {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m)?$"}
+
+WAIT = _query(
+    "wait",
+    "Answer when the message is stored (synced to disk), or when RabbitMQ has confirmed it.",
+    {"enum": ["stored", "confirmed"], "default": "stored"},
+)
+TIMEOUT = _query(
+    "timeout",
+    "With wait=confirmed: how long to wait, at most max_wait of the configuration (60s unless it says otherwise).",
+    _DURATION,
+    example="5s",
+)
+KEY = _header(
+    "Idempotency-Key",
+    "Submitting the same again with the same key gives the same id. In a batch, element n has the key KEY:n, from 0.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_SHORT_STRING, "pattern": "^[ -~]+$"},
+)
+_EXCHANGE = _path(
+    "exchange",
+    "The exchange; amq.default is the default exchange.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_SHORT_STRING, "pattern": r"^[^\r\n]*$"},
+)
+_ID = _path("id", "pubd's id of the message.")
+
+_STORED = {202: ("Stored; with wait=confirmed: not confirmed in time, and pubd goes on with it.", ref("Stored"))}
+_SETTLED = {200: ("Confirmed by RabbitMQ.", ref("Confirmed"))}
+_ONE: dict[int, tuple[str, Schema]] = {**_SETTLED, **_STORED}
+_ONE_OR_MANY: dict[int, tuple[str, Schema]] = {
+    200: (
+        "For one message with wait=confirmed: confirmed by RabbitMQ. For an array, and for lines, one result each.",
+        {"anyOf": [ref("Confirmed"), {"type": "array", "items": ref("Result")}]},
+    ),
+    **_STORED,
+}
+_LINES: Schema = {"description": "One Message in each line; OpenAPI 3.1 has no words for that."}
+#: What a submission may get beside what every request may get.
+_SUBMITTING = (403, 409, 422, 429, 507)
+
+_OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("/messages", "POST"): Operation(
+        id="submit",
+        summary="Hand in messages",
+        description="One JSON object, an array of them, or any number of lines (NDJSON), answered while they come. "
+        "In an array and in lines each element is accepted or refused on its own.",
+        parameters=(WAIT, TIMEOUT, KEY),
+        body={
+            "application/json": {
+                "anyOf": [ref("Message"), {"type": "array", "items": {}, "description": "Of messages."}]
+            },
+            "application/x-ndjson": _LINES,
+            "application/ndjson": _LINES,
+            "application/jsonl": _LINES,
+        },
+        answers=_ONE_OR_MANY,
+        problems=_SUBMITTING,
+    ),
+    ("/messages", "GET"): Operation(
+        id="list",
+        summary="List messages",
+        description="In order of acceptance.",
+        parameters=(
+            _query("state", "Only those in this state.", STATE),
+            _query("exchange", "Only those for this exchange."),
+            _query(
+                "limit",
+                "How many at most.",
+                {"type": "integer", "minimum": 1, "maximum": MOST, "default": PAGE},
+            ),
+            _query("after", "The next of the former page."),
+        ),
+        answers={200: ("A page of messages.", ref("Page"))},
+    ),
+    ("/messages/{id}", "GET"): Operation(
+        id="show",
+        summary="What became of a message",
+        parameters=(_ID, _query("body", "With the message itself.", {"enum": ["true", "false"]})),
+        answers={200: ("Its state, and every delivery that was not confirmed.", ref("Record"))},
+        problems=(404,),
+    ),
+    ("/messages/{id}", "DELETE"): Operation(
+        id="discard",
+        summary="Discard a message",
+        description="For one that is not confirmed or expired, and not on its way to RabbitMQ at this moment.",
+        parameters=(_ID, _query("reason", "Why; kept with the message.")),
+        answers={200: ("It is discarded.", ref("Changed"))},
+        problems=(404, 409),
+    ),
+    ("/messages/{id}/retry", "POST"): Operation(
+        id="retry",
+        summary="Publish a message again, now",
+        description="For one that is parked or deferred; its attempts are counted anew.",
+        parameters=(_ID,),
+        answers={200: ("It is ready.", ref("Changed"))},
+        problems=(404, 409),
+    ),
+    ("/publish/{exchange}/{routing_key*}", "POST"): Operation(
+        id="publish",
+        summary="Hand in a raw body",
+        description="The body is the message as it comes, Content-Type its content type, Content-Encoding its content "
+        "encoding. The routing key may have slashes in it.",
+        parameters=(
+            _EXCHANGE,
+            _path("routing_key", "The rest of the path.", _SHORT | {"minLength": 1}),
+            WAIT,
+            TIMEOUT,
+            KEY,
+            _query("priority", "0 to 255.", {"type": "integer", "minimum": 0, "maximum": 255}),
+            _query("delivery_mode", "1: transient; 2: persistent.", {"enum": [1, 2]}),
+            _query("expiration", "RabbitMQ's per-message TTL in milliseconds.", _SHORT | {"pattern": "^[0-9]+$"}),
+            _query("timestamp", "Whole seconds since 1970.", {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}),
+            _query("not_before", "Seconds since 1970.", {"type": "number", "minimum": 0, "exclusiveMaximum": 2**36}),
+            _query("mandatory", "Whether to return it if there is no queue.", {"enum": ["true", "false"]}),
+            _query("delay", "Publish it no earlier than this after acceptance.", _DURATION),
+            _query(
+                "ttl",
+                "How long it may wait to be published.",
+                _DURATION | {"pattern": f"(?=.*[1-9]){_DURATION['pattern']}"},
+            ),
+            *(
+                _query(name, f"The property {name} of the message.", _SHORT)
+                for name in (
+                    "app_id",
+                    "cluster_id",
+                    "content_encoding",
+                    "content_type",
+                    "correlation_id",
+                    "idempotency_key",
+                    "message_id",
+                    "ordering_key",
+                    "reply_to",
+                    "type",
+                    "user_id",
+                )
+            ),
+            _query(
+                "headers",
+                "AMQP headers as a JSON object; header.NAME=VALUE gives a single one with a text.",
+                content={"application/json": {"schema": ref("Headers")}},
+            ),
+        ),
+        body={"*/*": {}},
+        body_needed=False,
+        answers=_ONE,
+        problems=_SUBMITTING,
+    ),
+    ("/cloudevents/{exchange}", "POST"): Operation(
+        id="cloudevents",
+        summary="Hand in CloudEvents 1.0",
+        description="In structured or batched mode as JSON; with any other Content-Type in binary mode: the body is "
+        "the data, and each attribute a header ce-NAME. The idempotency key is made of exchange, source and id.",
+        parameters=(
+            _EXCHANGE,
+            _query("routing_key", "Instead of the event's type.", _SHORT),
+            WAIT,
+            TIMEOUT,
+            KEY,
+            *(
+                _header(f"ce-{name}", f"Binary mode: the attribute {name}, percent-encoded.", {"type": "string"})
+                for name in ("specversion", "id", "source", "type", "subject", "time", "dataschema")
+            ),
+        ),
+        body={
+            "application/cloudevents+json": ref("CloudEvent"),
+            "application/cloudevents-batch+json": {"type": "array", "items": {}, "description": "Of CloudEvents."},
+            "*/*": {},
+        },
+        body_needed=False,
+        answers=_ONE_OR_MANY,
+        problems=_SUBMITTING,
+    ),
+    ("/api/exchanges/{vhost}/{name}/publish", "POST"): Operation(
+        id="managementPublish",
+        summary="Publish as RabbitMQ's management plugin does",
+        description="For rabbitmqadmin and programs written for that API. Waits until RabbitMQ has answered.",
+        parameters=(
+            _path("vhost", "The virtual host that pubd publishes to; / is written %2F.") | {"example": "/"},
+            {**_EXCHANGE, "name": "name"},
+            {**TIMEOUT, "description": "How long to wait, at most max_wait; 30s if it is not given."},
+        ),
+        body={"application/json": ref("ManagementPublish")},
+        answers={200: ("Whether there was a queue for it.", ref("ManagementRouted"))},
+        problems=(429, 507),
+        error=ref("ManagementError"),
+    ),
+    ("/livez", "GET"): Operation(
+        id="livez", summary="Whether pubd answers", answers={200: ("It does.", ref("Health"))}
+    ),
+    ("/readyz", "GET"): Operation(
+        id="readyz", summary="Whether pubd takes messages now", answers={200: ("It does.", ref("Health"))}
+    ),
+    ("/openapi.json", "GET"): Operation(
+        id="openapi", summary="This document", answers={200: ("OpenAPI 3.1.", {"type": "object"})}
+    ),
+}
+
+
+def operation(path: str, method: str) -> Operation:
+    """Of this path and method; KeyError: it is not described, which is a mistake."""
+    return _OPERATIONS[path, method]
+
+
+def described() -> set[tuple[str, str]]:
+    """Every path and method that is described."""
+    return set(_OPERATIONS)
