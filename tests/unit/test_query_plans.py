@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,12 @@ def a_busy_day(asked: Asked) -> None:
     )
     assert asked.transaction(lambda store: store.claims.backlog()) == ["e"]
     assert asked.transaction(lambda store: store.claims.due("e", NOW)) == NOW + 5
+    asked.transaction(lambda store: store.claims.oldest())
     asked.transaction(lambda store: store.settlements.sweep(NOW + 3, 1.0, 1000))
     asked.transaction(lambda store: store.listing.record(first[30].id))
     for state in (None, State.READY, State.DEFERRED, State.PARKED, State.CONFIRMED):
-        asked.transaction(lambda store, state=state: store.listing.find(Query(state=state, exchange="e")))
+        query = Query(state=state, exchange="e")
+        asked.transaction(partial(lambda query, store: store.listing.find(query), query))
     asked.transaction(lambda store: store.listing.content(first[30].id))
     (group,) = asked.transaction(lambda store: store.operations.returned(10))
     asked.transaction(lambda store: store.operations.retry([first[30].id]))
