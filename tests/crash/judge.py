@@ -178,7 +178,7 @@ def judge(plan: Plan, history: History, arrived: Sequence[Arrived], parked: Sequ
             *_some(crossed, "not settled as they should be"),
             *_some(causeless, "duplicates without a crash"),
             *_some(excess, f"crashes with more duplicates on a lane than its window of {plan.window}"),
-            *_some(list(_disorder(arrived, submitted)), "out of order"),
+            *_some(list(_disorder(plan, arrived, submitted)), "out of order"),
             *_books(books, arrived, parked),
         ),
     )
@@ -222,16 +222,17 @@ def _copies(arrived: Iterable[Arrived]) -> tuple[Counter[tuple[str, int]], list[
     return blame, causeless
 
 
-def _disorder(arrived: Iterable[Arrived], submitted: _Submitted) -> Iterator[str]:
-    """First copies that came after a later message of the same queue and ordering key (or of none)."""
-    highest: dict[tuple[str, str | None], int] = defaultdict(lambda: -1)
+def _disorder(plan: Plan, arrived: Iterable[Arrived], submitted: _Submitted) -> Iterator[str]:
+    """First copies that came after a later message of the same queue, ordering key (or of none) and session."""
+    highest: dict[tuple[str, str | None, int], int] = defaultdict(lambda: -1)
     seen: set[tuple[str, int]] = set()
     for each in arrived:
         number = each.number
         if number < 0 or (each.queue, number) in seen:
             continue
         seen.add((each.queue, number))
-        key = each.queue, submitted(number)[1]
+        ordering_key = submitted(number)[1]
+        key = each.queue, ordering_key, plan.session(number, ordering_key)
         if number < highest[key]:
             yield f"message {number} after {highest[key]} in {key[0]}, {key[1] or 'without an ordering key'}"
         highest[key] = max(number, highest[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from binascii import crc32
 from random import Random
 
 import attrs
@@ -10,6 +11,8 @@ import attrs
 from pubd.message import Message
 
 EXCHANGES = ("a", "b", "c")
+#: Ways of handing messages in, and how many sessions each has: what is handed in within one keeps its order.
+SESSIONS = {"python": 1, "http": 16, "lines": 4}
 ROUTED, UNROUTED = "here", "nowhere"
 LARGE = 20_000
 
@@ -20,6 +23,7 @@ class Plan:
 
     One in 50 messages is unroutable; three in ten have one of 30 ordering keys; four in five have an idempotency key,
     unless ``keyed`` is False (settled messages, and the keys with them, may be forgotten before they are needed).
+    ``through`` is the way in, one of :data:`SESSIONS`.
     """
 
     prefix: str
@@ -27,6 +31,7 @@ class Plan:
     window: int = 500
     keyed: bool = True
     retain: float = 3600.0
+    through: str = "python"
 
     def exchange(self, letter: str) -> str:
         return f"{self.prefix}.{letter}"
@@ -35,6 +40,14 @@ class Plan:
     def queues(self) -> tuple[str, ...]:
         """Each exchange has one queue, of the same name."""
         return tuple(map(self.exchange, EXCHANGES))
+
+    @property
+    def sessions(self) -> int:
+        return SESSIONS[self.through]
+
+    def session(self, number: int, ordering_key: str | None) -> int:
+        """By which session the message goes: all of an ordering key by the same."""
+        return crc32((ordering_key or str(number)).encode()) % self.sessions
 
     def message(self, number: int) -> Message:
         random = Random(f"{self.seed}:{number}")
@@ -56,8 +69,9 @@ class Plan:
 class Orders:
     """What one life of the worker is to do: submit ``again``, then the numbers from ``first`` up to ``until``.
 
-    ``rate`` is in messages a second. With ``finish`` the worker ends when everything is settled. ``steps`` are steps of
-    the schema beyond pubd's own, for upgrades.
+    ``again`` is what was in doubt, was passed over, or was answered and is submitted once more; in order. ``rate`` is
+    in messages a second. With ``finish`` the worker ends when everything is settled. ``steps`` are steps of the schema
+    beyond pubd's own, for upgrades.
     """
 
     plan: Plan

@@ -1,17 +1,15 @@
 """Kills pubd and judges what is left: a supervisor outside of pubd. `script/crash` runs it.
 
-A campaign is a row of lives of one worker on one spool. Each life but the last ends by SIGKILL: at a random time, or at
-a failpoint. Between two lives a marker goes into each queue, so that it is known which life published what. At the end
-the queues are drained by a consumer that is not pubd, the spool is verified and exported, and the judge speaks.
+A campaign is a row of lives of pubd on one spool, driven through one of its ways in. Each life but the last ends by
+SIGKILL: at a random time, or at a failpoint. Between two lives a marker goes into each queue, so that it is known which
+life published what. At the end the queues are drained by a consumer that is not pubd, the spool is verified and
+exported, and the judge speaks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -22,7 +20,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import IO
 
 import apsw
 import attrs
@@ -32,13 +29,16 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pubd.spool import schema
 from tests.crash.judge import Arrived, Books, History, Verdict, judge
 from tests.crash.plan import Orders, Plan
+from tests.crash.processes import LOG, CampaignFailed, Life
 from tests.rabbitmq import Node
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MARKER = "marker"
 PUBD = [sys.executable, "-c", "from pubd.cli import main; main()"]
 
-#: Visits of a failpoint at which the worker may die; each life has at least so many of them.
+#: Answers of earlier lives that the client makes as if it had not got them.
+FORGOTTEN = 20
+
+#: Visits of a failpoint at which pubd may die; each life has at least so many of them.
 COUNTS = {
     "after-append": 4,
     "before-commit": 12,
@@ -50,106 +50,49 @@ COUNTS = {
 }
 
 
-class CampaignFailed(Exception):
-    """The campaign could not be carried out; this is not a verdict."""
-
-
 @attrs.frozen(kw_only=True)
 class Campaign:
     """``cycles`` lives are killed, each with its share of ``messages``; then one more finishes.
 
-    ``failpoint`` None kills at random: somewhere within each share, or, one in ten, while the worker starts. ``rate``
-    is in messages a second; ``patience`` (seconds) bounds every wait.
+    ``failpoint`` None kills at random: somewhere within each share, or, one in ten, while pubd starts. ``through`` is
+    the way in. ``rate`` is in messages a second; ``patience`` (seconds) bounds every wait.
     """
 
     seed: int
     cycles: int
     messages: int
     failpoint: str | None = None
+    through: str = "python"
     rate: float = 5000.0
     patience: float = 60.0
 
     @classmethod
-    def at(cls, failpoint: str, *, seed: int, cycles: int, messages: int = 500) -> Campaign:
+    def at(cls, failpoint: str, *, seed: int, cycles: int, messages: int = 500, through: str = "python") -> Campaign:
         """At a failpoint; slow enough that there is something to purge while messages still come."""
         rate = 400.0 if failpoint == "during-purge" else 5000.0
         # Only every other life is upgraded, so that each upgrade meets a spool in use.
         lives = cycles * 2 if failpoint == "during-migration" else cycles
-        return cls(seed=seed, cycles=lives, messages=messages, failpoint=failpoint, rate=rate)
+        return cls(seed=seed, cycles=lives, messages=messages, failpoint=failpoint, through=through, rate=rate)
 
     @property
     def plan(self) -> Plan:
-        prefix = f"crash-{self.seed}-{self.failpoint or 'random'}"
-        # Settled messages are forgotten soon, so that there is something to purge, and idempotency keys with them.
-        return Plan(prefix=prefix, seed=self.seed, keyed=not self._purges, retain=0.2 if self._purges else 3600.0)
+        prefix = f"crash-{self.seed}-{self.through}-{self.failpoint or 'random'}"
+        return Plan(
+            prefix=prefix,
+            seed=self.seed,
+            # Settled messages are forgotten soon, so that there is something to purge, and idempotency keys with them.
+            keyed=not self._purges,
+            retain=0.2 if self._purges else 3600.0,
+            through=self.through,
+        )
 
     @property
     def _purges(self) -> bool:
         return self.failpoint == "during-purge"
 
 
-class Life:
-    """One process of the worker. It is started early and waits for its orders."""
-
-    def __init__(self, directory: Path, failpoint: str) -> None:
-        with (directory / "worker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PUBD_FAILPOINT": failpoint},
-            )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._orders: IO[bytes] = self._process.stdin
-        self._output = self._process.stdout.fileno()
-        self._rest = b""
-        self.ready = self.done = False
-
-    def begin(self, orders: Orders) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._orders.write(orders.dumps().encode() + b"\n")
-            self._orders.flush()
-
-    def listen(self, history: History, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Take down what it says for so long, or until ``until()``; False once it has ended and all has been heard."""
-        deadline = time.monotonic() + seconds
-        while not until():
-            readable, _, _ = select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
-                return True
-            data = os.read(self._output, 1 << 16)
-            if not data:
-                return False
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                self.ready |= line == b"ready"
-                self.done |= line == b"done"
-                history.hear(line.decode())
-        return True
-
-    def kill(self) -> int:
-        """Its exit status; minus the signal."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        return self.reap()
-
-    def reap(self) -> int:
-        self._process.wait(10)
-        with contextlib.suppress(BrokenPipeError):
-            self._orders.close()
-        return self._process.returncode
-
-    def close(self) -> None:
-        self.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
 class Supervisor:
-    """Carries out one campaign on a node of its own; ``directory`` gets the spool and the worker's log."""
+    """Carries out one campaign on a node of its own; ``directory`` gets the spool and pubd's log."""
 
     def __init__(
         self, campaign: Campaign, node: Node, directory: Path, progress: Callable[[str], None] = lambda _: None
@@ -183,6 +126,8 @@ class Supervisor:
             if self._next is not None:
                 self._next.close()
         books, problems = self._verify()
+        if "Traceback" in (self._directory / LOG).read_text(errors="replace"):
+            problems.append(f"there is a traceback in {self._directory / LOG}")
         verdict = judge(self.plan, self.history, arrived, self._parked(), books)
         return attrs.evolve(verdict, problems=(*verdict.problems, *problems))
 
@@ -229,13 +174,14 @@ class Supervisor:
         return f"{name}:{self._random.randint(1, COUNTS[name])}"
 
     def _life(self, failpoint: str) -> Life:
-        """The worker for this life; without failpoints one more is started, which is ready when this one is dead."""
+        """The processes of this life; without failpoints others are started, which are ready when these are dead."""
+        through = self.campaign.through
         if self._next is not None and not failpoint:
             life, self._next = self._next, None
         else:
-            life = Life(self._directory, failpoint)
+            life = Life(self._directory, failpoint, through)
         if self.campaign.failpoint is None:
-            self._next = Life(self._directory, "")
+            self._next = Life(self._directory, "", through)
         return life
 
     def _end(self, life: Life, orders: Orders, failpoint: str) -> None:
@@ -246,11 +192,11 @@ class Supervisor:
                 if life.listen(self.history, patience):
                     raise CampaignFailed(f"{failpoint} was not reached within {patience:g} s")
                 if life.reap() != -signal.SIGKILL:
-                    raise CampaignFailed(f"life {orders.life} ended by itself; see {self._directory}/worker.log")
+                    raise CampaignFailed(f"life {orders.life} ended by itself; see {self._directory / LOG}")
                 return
             alive = self._kill_time(life, orders)
             if life.kill() != -signal.SIGKILL or not alive:
-                raise CampaignFailed(f"life {orders.life} ended by itself; see {self._directory}/worker.log")
+                raise CampaignFailed(f"life {orders.life} ended by itself; see {self._directory / LOG}")
             life.listen(self.history, patience)
         finally:
             life.close()
@@ -262,12 +208,12 @@ class Supervisor:
         if random.random() < 0.1:
             return life.listen(history, random.uniform(0, 0.2))
         # What was in doubt and is not submitted again will never be acknowledged.
-        given_up = len(history.attempted) - len(history.acknowledged) - len(orders.again)
+        given_up = len(history.attempted.difference(history.acknowledged, orders.again))
         enough = orders.until - given_up - random.uniform(0, share)
         if not life.listen(history, patience, lambda: life.ready and len(history.acknowledged) >= enough):
             return False
         if not life.ready:
-            raise CampaignFailed(f"life {orders.life} did not start; see {self._directory}/worker.log")
+            raise CampaignFailed(f"life {orders.life} did not start; see {self._directory / LOG}")
         return life.listen(history, random.uniform(0, 0.05))
 
     def _finish(self, life: Life, orders: Orders) -> None:
@@ -276,18 +222,25 @@ class Supervisor:
             life.begin(orders)
             if life.listen(self.history, patience):
                 raise CampaignFailed(f"the last life did not settle everything within {patience:g} s")
-            if life.reap() or not life.done:
-                raise CampaignFailed(f"the last life ended with {life.reap()}; see {self._directory}/worker.log")
+            status = life.stop()
+            if status or not life.done:
+                raise CampaignFailed(f"the last life ended with {status}; see {self._directory / LOG}")
         finally:
             life.close()
 
     def _after(self, number: int, mark: Callable[[int], None]) -> tuple[list[int], int]:
-        """What the next life is to submit again, and where it goes on."""
+        """What the next life is to submit before anything new, and where it goes on."""
         doubtful = self.history.crash()
         mark(number)
-        message = self.plan.message
-        again = [n for n in doubtful if message(n).idempotency_key is not None]
-        return again, max(self.history.attempted, default=-1) + 1
+        attempted = self.history.attempted
+        first = max(attempted, default=-1) + 1
+        # A client cannot tell an answer that got lost from a message that did.
+        known = list(self.history.acknowledged)
+        forgotten = self._random.sample(known, min(FORGOTTEN, len(known)))
+        again = [n for n in (*doubtful, *forgotten) if self.plan.message(n).idempotency_key is not None]
+        # Where there are several sessions, some get ahead of others.
+        passed_over = set(range(first)).difference(attempted)
+        return sorted({*again, *passed_over}), first
 
     def mark(self, channel: BlockingChannel, life: int) -> None:
         """Everything that this life published is in its queue, when its connection is gone; say so there."""

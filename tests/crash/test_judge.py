@@ -153,6 +153,38 @@ def test_the_judge_notices(case: Case, spoil: Callable[[Case], None], sentence: 
     assert any(sentence in problem for problem in case.verdict().problems), case.verdict().problems
 
 
+@pytest.mark.parametrize(
+    ("ordered", "same_session", "found"), [(True, True, True), (False, True, True), (False, False, False)]
+)
+def test_order_is_judged_by_ordering_key_and_connection(
+    case: Case, ordered: bool, same_session: bool, found: bool
+) -> None:
+    plan = attrs.evolve(PLAN, through="http")
+
+    def key(number: int) -> tuple[str, str | None, int]:
+        message = plan.message(number)
+        return message.exchange, message.ordering_key, plan.session(number, message.ordering_key)
+
+    arrived = case.arrived
+    earlier, later = next(
+        (one, other)
+        for one, each in enumerate(arrived)
+        for other in range(one + 1, len(arrived))
+        if (key(each.number)[1] is not None) == ordered
+        and key(each.number)[:2] == key(arrived[other].number)[:2]
+        and (key(each.number) == key(arrived[other].number)) == same_session
+    )
+    # Only these two have come, the wrong way round.
+    case.arrived[:] = [arrived[later], arrived[earlier]]
+    problems = judge(plan, case.history, case.arrived, case.parked, case.books).problems
+    assert any("out of order" in problem for problem in problems) == found
+
+
+def test_who_is_answered_again_has_to_get_the_same_id(case: Case) -> None:
+    case.history.hear("ack 1=id-1 2=another")
+    assert any("message 2 was given two receipts" in problem for problem in case.verdict().problems)
+
+
 def test_duplicates_within_the_window_of_a_crash_are_no_fault(case: Case) -> None:
     case.history.crash()
     queue = case.arrived[0].queue

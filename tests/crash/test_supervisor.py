@@ -12,6 +12,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from pubd import failpoints
+from tests.crash.plan import SESSIONS
 from tests.crash.supervisor import Campaign, Supervisor
 from tests.rabbitmq import Node
 
@@ -23,8 +24,10 @@ def seed() -> int:
     return chosen
 
 
-def test_pubd_killed_at_random_times_keeps_its_word(shared_node: Node, tmp_path: Path, seed: int) -> None:
-    verdict = Supervisor(Campaign(seed=seed, cycles=6, messages=500), shared_node, tmp_path).run()
+@pytest.mark.parametrize("through", SESSIONS)
+def test_pubd_killed_at_random_times_keeps_its_word(through: str, shared_node: Node, tmp_path: Path, seed: int) -> None:
+    campaign = Campaign(seed=seed, cycles=6, messages=500, through=through)
+    verdict = Supervisor(campaign, shared_node, tmp_path).run()
     assert verdict.problems == ()
     assert (verdict.kills, verdict.attempted, verdict.lost, verdict.unexpected) == (6, 3000, 0, 0)
     assert verdict.ok == verdict.acknowledged > 0
@@ -32,8 +35,20 @@ def test_pubd_killed_at_random_times_keeps_its_word(shared_node: Node, tmp_path:
 
 @pytest.mark.parametrize("name", failpoints.NAMES)
 def test_pubd_killed_at_a_failpoint_keeps_its_word(name: str, shared_node: Node, tmp_path: Path, seed: int) -> None:
-    campaign = Campaign.at(name, seed=seed, cycles=1, messages=400)
-    verdict = Supervisor(campaign, shared_node, tmp_path).run()
+    kept_its_word_at(name, "python", shared_node, tmp_path, seed)
+
+
+@pytest.mark.parametrize("name", ["after-append", "after-commit", "during-migration"])
+@pytest.mark.parametrize("through", ["http", "lines"])
+def test_the_daemon_killed_at_a_failpoint_keeps_its_word(
+    through: str, name: str, shared_node: Node, tmp_path: Path, seed: int
+) -> None:
+    kept_its_word_at(name, through, shared_node, tmp_path, seed)
+
+
+def kept_its_word_at(name: str, through: str, node: Node, directory: Path, seed: int) -> None:
+    campaign = Campaign.at(name, seed=seed, cycles=1, messages=400, through=through)
+    verdict = Supervisor(campaign, node, directory).run()
     assert verdict.problems == ()
     assert (verdict.kills, verdict.lost, verdict.unexpected) == (campaign.cycles, 0, 0)
 
