@@ -25,6 +25,7 @@ import pika
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from benchmarks import arguments
 from benchmarks.measure import table
 from pubd.amqp.lane import LaneOptions
 from pubd.message import Message
@@ -412,20 +413,16 @@ def printed(result: Result) -> str:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.backlog", description=__doc__)
-    parser.add_argument("--messages", type=int, default=1_000_000, metavar="N", help="1000000")
+    parser = arguments.parser("backlog", __doc__, messages=1_000_000)
     parser.add_argument("--batch", type=int, default=100, metavar="N", help="of submit_many; 100")
-    parser.add_argument("--body", type=int, default=100, metavar="BYTES", help="100")
     parser.add_argument("--window", type=int, default=1000, metavar="N", help="deliveries in flight; 1000")
     parser.add_argument("--directory", type=Path, help="where the spools are; a temporary one where not said")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = _options().parse_args(arguments)
+    options = _options().parse_args(given)
     if options.run:
         from twisted.internet import reactor
 

@@ -11,11 +11,7 @@ import argparse
 import gc
 import itertools
 import json
-import os
-import statistics
 import tempfile
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +19,19 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from benchmarks.measure import Median, Sample, Spread, Stopwatch, table
+from benchmarks import arguments
+from benchmarks.measure import Median, Sample, Stopwatch, table
 from benchmarks.pace import Latency, Pace
+from benchmarks.report import disk, disk_line, median, millis, ratio, target, targets_table
 from benchmarks.rig import Queue, in_process
 from benchmarks.ways import Load, single_way, way
 from pubd.service import COLLECT
-from tests.rabbitmq import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 #: To reach. Throughput as a part of what pubd reaches in memory, at batches of 100; CPU µs a message; milliseconds.
 TARGET_RATE, TARGET_BATCH, TARGET_MICROS, TARGET_STORED = 0.9, 100, 15.0, 20.0
-#: Writes by which the disk is measured.
-PROBES = 200
 
 
 @attrs.frozen
@@ -133,11 +128,7 @@ def throughput_rows(samples: dict[Contender, list[Sample]]) -> list[dict[str, An
 
 
 def _ratio(own: Sequence[Sample], others: Sequence[Sample], figure: str) -> float:
-    """Within each round first: what the machine does else changes from round to round."""
-    ratios: list[float] = [
-        getattr(one, figure) / getattr(other, figure) for one, other in zip(own, others, strict=True)
-    ]
-    return round(statistics.median(ratios), 2)
+    return ratio([getattr(one, figure) for one in own], [getattr(one, figure) for one in others])
 
 
 def latency(plan: Plan, entrants: Sequence[Contender]) -> list[dict[str, Any]]:
@@ -149,28 +140,11 @@ def latency(plan: Plan, entrants: Sequence[Contender]) -> list[dict[str, Any]]:
         {
             **attrs.asdict(entrant),
             "contender": "stock" if entrant.way == "stock" else "durable" if entrant.durable else "memory",
-            **{name: _median([getattr(one, name) for one in runs]) for name in ("handed_in", "stored", "confirmed")},
+            **{name: median([getattr(one, name) for one in runs]) for name in ("handed_in", "stored", "confirmed")},
             "samples": [attrs.asdict(one) for one in runs],
         }
         for entrant, runs in found.items()
     ]
-
-
-def _median(spreads: Sequence[Spread | None]) -> dict[str, float] | None:
-    known = [spread for spread in spreads if spread is not None]
-    return {name: round(value, 2) for name, value in attrs.asdict(Spread.median(known)).items()} if known else None
-
-
-def disk(directory: Path) -> dict[str, float]:
-    """What one write of 4 KiB and its fdatasync take there, in milliseconds."""
-    took = []
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        for _ in range(PROBES):
-            start = time.monotonic()
-            file.write(bytes(4096))
-            os.fdatasync(file.fileno())
-            took.append(time.monotonic() - start)
-    return {name: round(value, 3) for name, value in attrs.asdict(Spread.of(took)).items()}
 
 
 def targets(rates: Sequence[dict[str, Any]], latencies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -180,38 +154,24 @@ def targets(rates: Sequence[dict[str, Any]], latencies: Sequence[dict[str, Any]]
         if row["durable"] and row["batch"] == TARGET_BATCH:
             name = row["contender"]
             if row["rate_to_memory"] is not None:
-                found.append(_target(f"{name}: msgs/s, of memory's", row["rate_to_memory"], TARGET_RATE, at_least=True))
-            found.append(_target(f"{name}: CPU µs/msg", row["cpu_micros_per_message"], TARGET_MICROS))
+                found.append(target(f"{name}: msgs/s, of memory's", row["rate_to_memory"], TARGET_RATE, at_least=True))
+            found.append(target(f"{name}: CPU µs/msg", row["cpu_micros_per_message"], TARGET_MICROS))
     for row in latencies:
         if row["durable"]:
-            found.append(_target("durable, single: due to receipt, p99 ms", row["stored"]["p99"], TARGET_STORED))
+            found.append(target("durable, single: due to receipt, p99 ms", row["stored"]["p99"], TARGET_STORED))
     return found
-
-
-def _target(what: str, found: float, wanted: float, *, at_least: bool = False) -> dict[str, Any]:
-    reached = found >= wanted if at_least else found <= wanted
-    return {"what": what, "found": found, "wanted": wanted, "at_least": at_least, "reached": reached}
 
 
 def printed(report: dict[str, Any]) -> str:
     """The report as tables for people."""
-    parts = [f"disk: 4 KiB and fdatasync take {_ms(report['disk'])} ms (p50 / p99 / max)"]
+    parts = [disk_line(report["disk"])]
     if report["throughput"]:
         parts.append(table(_RATE_HEAD, [_rate_cells(row) for row in report["throughput"]]))
     if report["latency"]:
-        times = [(row["contender"], *(_ms(row[name]) for name in _STEPS)) for row in report["latency"]]
+        times = [(row["contender"], *(millis(row[name]) for name in _STEPS)) for row in report["latency"]]
         parts.append(table(_LATENCY_HEAD, times))
     if report["targets"]:
-        cells = [
-            (
-                row["what"],
-                f"{row['found']:g}",
-                f"{'>=' if row['at_least'] else '<='} {row['wanted']:g}",
-                "reached" if row["reached"] else "missed",
-            )
-            for row in report["targets"]
-        ]
-        parts.append(table(("target", "found", "wanted", ""), cells))
+        parts.append(targets_table(report["targets"]))
     return "\n\n".join(parts)
 
 
@@ -232,10 +192,6 @@ def _rate_cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['cpu_micros_spool']:.1f}",
         f"{row['cpu_to_stock']:.2f}",
     )
-
-
-def _ms(spread: dict[str, float] | None) -> str:
-    return "-" if spread is None else f"{spread['p50']:.2f} / {spread['p99']:.2f} / {spread['max']:.2f}"
 
 
 # In a process of its own
@@ -270,45 +226,34 @@ async def _run(reactor: Any, what: str, load: Load) -> None:
     print(json.dumps(attrs.asdict(await runs[kind](reactor, name, load, float(rate)))))
 
 
-def _numbers(text: str) -> list[int]:
-    found = [int(part) for part in text.split(",")]
-    if min(found) < 1:
-        raise ValueError(text)
-    return found
-
-
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description=__doc__)
-    parser.add_argument("--batches", type=_numbers, default=[1, 10, 100, 1000], metavar="N,N", help="1,10,100,1000")
+    parser = arguments.parser("durable", __doc__, messages=20_000, messages_of="in each run; ")
+    arguments.add_rounds(parser, "stock")
+    arguments.add_spool(parser)
+    parser.add_argument(
+        "--batches", type=arguments.numbers, default=[1, 10, 100, 1000], metavar="N,N", help="1,10,100,1000"
+    )
     parser.add_argument("--window", type=int, default=1000, metavar="N", help="unconfirmed messages; 1000")
     parser.add_argument("--ahead", type=int, default=2000, metavar="N", help="handed in beyond the window; 2000")
-    parser.add_argument("--body", type=int, default=100, metavar="BYTES", help="100")
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="in each run; 20000")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="the median of so many; 3")
     parser.add_argument("--rate", type=int, default=1000, metavar="N", help="single submissions a second; 1000")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="at that rate; 0 for none; 5")
-    parser.add_argument("--dir", type=Path, default=Path("var"), help="where the spool's file is made; var/")
-    parser.add_argument("--only", metavar="TEXT", help="stock, and contenders with this in their names")
-    parser.add_argument("--json", action="store_true", help="one JSON document with every sample")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = _options().parse_args(arguments)
+    options = _options().parse_args(given)
     if options.run:
         what, load = options.run[0], Load(**json.loads(options.run[1]))
         react(lambda reactor: Deferred.fromCoroutine(_run(reactor, what, load)))
         return
-    directory = options.dir.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = arguments.spool_directory(options.dir)
     entrants = contenders(options.batches)
     if options.only:
         entrants = entrants[:1] + [entrant for entrant in entrants[1:] if options.only in str(entrant)]
-    with ExitStack() as stack:
+    with arguments.broker() as url:
         plan = Plan(
-            url=os.environ.get("PUBD_BROKER_URL") or stack.enter_context(Node()).url,
+            url=url,
             directory=directory,
             rounds=options.rounds,
             messages=options.messages,

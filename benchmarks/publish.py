@@ -9,18 +9,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from benchmarks import arguments
 from benchmarks.measure import Median, Sample, Stopwatch, table
 from benchmarks.rig import Queue, in_process
 from benchmarks.ways import Load, way
-from tests.rabbitmq import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,30 +144,19 @@ def printed(found: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def _numbers(text: str) -> list[int]:
-    found = [int(part) for part in text.split(",")]
-    if min(found) < 1:
-        raise ValueError(text)
-    return found
-
-
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__)
-    parser.add_argument("--windows", type=_numbers, default=[100, 1000, 10_000], metavar="N,N", help="100,1000,10000")
+    parser = arguments.parser("publish", __doc__, messages=20_000, messages_of="in each run; ")
+    arguments.add_rounds(parser, "stock")
+    several = arguments.numbers
+    parser.add_argument("--windows", type=several, default=[100, 1000, 10_000], metavar="N,N", help="100,1000,10000")
     parser.add_argument("--modes", choices=("both", "transient", "persistent"), default="both")
-    parser.add_argument("--batches", type=_numbers, default=[1, 100], metavar="N,N", help="of submit_many; 1,100")
-    parser.add_argument("--body", type=int, default=100, metavar="BYTES", help="100")
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="in each run; 20000")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="the median of so many; 3")
-    parser.add_argument("--only", metavar="TEXT", help="stock, and contenders with this in their names")
-    parser.add_argument("--json", action="store_true", help="one JSON document with every sample")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=several, default=[1, 100], metavar="N,N", help="of submit_many; 1,100")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = _options().parse_args(arguments)
+    options = _options().parse_args(given)
     if options.run:
         name, load = options.run[0], Load(**json.loads(options.run[1]))
         react(lambda reactor: Deferred.fromCoroutine(_run(reactor, name, load)))
@@ -179,8 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     entrants = contenders(options.batches)
     if options.only:
         entrants = entrants[:1] + [entrant for entrant in entrants[1:] if options.only in str(entrant)]
-    with ExitStack() as stack:
-        url = os.environ.get("PUBD_BROKER_URL") or stack.enter_context(Node()).url
+    with arguments.broker() as url:
         results = compare(url, settings, entrants, rounds=options.rounds, messages=options.messages, body=options.body)
         found = rows(list(results))
     print(json.dumps(found, indent=1) if options.json else printed(found))

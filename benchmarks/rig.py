@@ -13,14 +13,14 @@ import attrs
 import pika
 
 if TYPE_CHECKING:
-    from benchmarks.ways import Load
+    from attrs import AttrsInstance
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds for one run, its process included.
 RUN_TIMEOUT = 120
 
 
-def in_process(module: str, what: str, load: Load) -> Any:
+def in_process(module: str, what: str, load: AttrsInstance) -> Any:
     """What ``python -m module --run what load`` prints, from JSON; raises subprocess.SubprocessError."""
     done = subprocess.run(
         [sys.executable, "-m", module, "--run", what, json.dumps(attrs.asdict(load))],

@@ -12,7 +12,6 @@ import os
 import tempfile
 import time
 import uuid
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater, react
 
+from benchmarks import arguments
 from benchmarks.backlog import RunFailed, channel_of, process, status, told
 from benchmarks.measure import Spread, table
 from pubd.amqp.lane import LaneOptions
@@ -30,7 +30,6 @@ from pubd.publisher import Publisher
 from pubd.spool import offline
 from pubd.spool.base import Swept
 from pubd.spool.sqlite import SqliteSpool
-from tests.rabbitmq import Node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -319,17 +318,13 @@ def printed(result: Result) -> str:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--messages", type=int, default=2_000_000, metavar="N", help="2000000")
+    parser = arguments.parser("soak", __doc__, messages=2_000_000)
     parser.add_argument("--retain", type=float, default=10.0, metavar="SECONDS", help="10")
     parser.add_argument("--rate", type=float, default=0.0, metavar="N", help="a second; as fast as it goes")
     parser.add_argument("--keyed", type=int, default=10, metavar="N", help="an idempotency key for each Nth; 10")
     parser.add_argument("--batch", type=int, default=100, metavar="N", help="of submit_many; 100")
-    parser.add_argument("--body", type=int, default=100, metavar="BYTES", help="100")
     parser.add_argument("--window", type=int, default=1000, metavar="N", help="deliveries in flight; 1000")
     parser.add_argument("--directory", type=Path, help="where the spool is; a temporary one where not said")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     return parser
 
 
@@ -345,9 +340,9 @@ def soak(url: str, directory: Path, **load: Any) -> Result:
             channel.queue_delete(queue)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = _options().parse_args(arguments)
+    options = _options().parse_args(given)
     if options.run:
         load = Load(**json.loads(options.run[1]))
 
@@ -355,11 +350,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(attrs.asdict(await Soak(reactor, load).run())))
 
         react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    with ExitStack() as stack:
-        url = os.environ.get("PUBD_BROKER_URL") or stack.enter_context(Node()).url
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.directory)))
-        given = {name: getattr(options, name) for name in ("messages", "retain", "rate", "keyed", "batch", "body")}
-        result = soak(url, directory, window=options.window, **given)
+    with arguments.broker() as url, tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        loaded = {name: getattr(options, name) for name in ("messages", "retain", "rate", "keyed", "batch", "body")}
+        result = soak(url, Path(directory), window=options.window, **loaded)
     print(json.dumps(attrs.asdict(result), indent=1) if options.json else printed(result))
 
 
