@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pubd.publisher import Publisher
     from pubd.receipt import Confirmed, Receipt
     from pubd.retry import Backoff
-    from pubd.spool.base import Limits, Record
+    from pubd.spool.base import Limits, Page, Query, Record
     from pubd.spool.memory import MemorySpool
 
 __all__ = [
@@ -55,10 +55,12 @@ __all__ = [
     "OnNack",
     "OnReturn",
     "Options",
+    "Page",
     "Policy",
     "PubdError",
     "Publisher",
     "PublisherStopped",
+    "Query",
     "Queue",
     "Reason",
     "Receipt",
@@ -93,10 +95,12 @@ _HOMES = {
     "OnNack": "pubd.policy",
     "OnReturn": "pubd.policy",
     "Options": "pubd.options",
+    "Page": "pubd.spool.base",
     "Policy": "pubd.policy",
     "PubdError": "pubd.errors",
     "Publisher": "pubd.publisher",
     "PublisherStopped": "pubd.errors",
+    "Query": "pubd.spool.base",
     "Queue": "pubd.amqp.topology",
     "Reason": "pubd.outcome",
     "Receipt": "pubd.receipt",
