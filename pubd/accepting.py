@@ -5,6 +5,7 @@ What is handed in one by one while the spool is busy goes there together, as the
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 #: Batches under way in the spool before single submissions wait to be a batch of their own: one is being synced, the
 #: next one is ready for the spool's thread when it is done.
 APPENDS = 2
+_NEW = attrgetter("new")
 
 
 class Accepting:
@@ -122,6 +124,9 @@ class Accepting:
 
     def _accepted(self, accepted: Sequence[Accepted], entries: Sequence[Entry], since: float) -> list[Receipt]:
         self._appended()
+        if not all(map(_NEW, accepted)):
+            # Known by their idempotency keys: accepted, and told of, when they came first.
+            entries = [entry for entry, each in zip(entries, accepted, strict=True) if each.new]
         self._announce(entries, self._clock() - since)
         return self._receipts.issue(accepted)
 

@@ -16,6 +16,7 @@ from pubd.errors import NotAllowed, PubdError, QuotaExceeded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from pubd.access import Principal, Quotas
@@ -53,6 +54,11 @@ class Door:
         self._max_unanswered = max_unanswered
         self._unanswered = 0
         self._waiting: list[Deferred[None]] = []
+        self._begun: dict[object, Deferred[None]] = {}
+        """Those who wait and hold a part, in the order in which they came."""
+        self._turn: object | None = None
+        """Whichever of these may go beyond the budget."""
+        self._next: IDelayedCall | None = None
 
     # What may be read
 
@@ -61,36 +67,74 @@ class Door:
         """Bytes that were taken and not given back."""
         return self._unanswered
 
-    def take(self, size: int) -> bool:
+    def take(self, size: int, begun: object | None = None) -> bool:
         """Count ``size`` bytes as read and not answered. False, and nothing is counted, if there is no room for them.
 
-        One that is larger than the whole budget is let in when nothing else is there.
+        One that is larger than the whole budget is let in when nothing else is there. ``begun``: who took a part, and
+        can give back nothing before it has the rest. Several of these could fill the budget and wait for each other, so
+        one at a time may go beyond, by half of the budget, until it is :meth:`done`.
         """
-        if self._unanswered and self._unanswered + size > self._max_unanswered:
-            return False
-        self._unanswered += size
+        total = self._unanswered + size
+        if self._unanswered and total > self._max_unanswered:
+            if begun is None:
+                return False
+            if self._turn is None:
+                self._turn = begun
+            if self._turn is not begun or total > self._max_unanswered * 3 // 2:
+                return False
+        self._unanswered = total
         return True
+
+    def done(self, begun: object) -> None:
+        """It has all of what it began, or is gone: the next one's turn."""
+        self._begun.pop(begun, None)
+        if self._turn is begun:
+            self._turn = None
+            self._let_next()
 
     def give(self, size: int) -> None:
         """These were answered, or their sender is gone."""
         self._unanswered -= size
-        if self._waiting and self._unanswered <= self._max_unanswered // 2:
+        if self._unanswered <= self._max_unanswered // 2:
             # Half: or each answer would let in a single message, and batches would be no more.
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = [*self._begun.values(), *self._waiting], []
+            self._begun.clear()
             for each in waiting:
                 each.callback(None)
+        else:
+            self._let_next()
 
-    def when_room(self) -> Deferred[None]:
+    def when_room(self, begun: object | None = None) -> Deferred[None]:
         """Fires when it is worth while to :meth:`take` again; that may still be refused, others wait as well."""
         if self._unanswered <= self._max_unanswered // 2:
             return succeed(None)
         room: Deferred[None] = Deferred(self._waiting_no_more)
-        self._waiting.append(room)
+        if begun is None:
+            self._waiting.append(room)
+        else:
+            self._begun[begun] = room
         return room
 
     def _waiting_no_more(self, room: Deferred[None]) -> None:
         if room in self._waiting:
             self._waiting.remove(room)
+        for begun, its in list(self._begun.items()):
+            if its is room:
+                del self._begun[begun]
+
+    def _let_next(self) -> None:
+        """Not at once: whoever gives back is in the middle of something, and each one let in may give back at once."""
+        if self._begun and self._next is None:
+            self._next = self._clock.callLater(0, self._try_next)
+
+    def _try_next(self) -> None:
+        self._next = None
+        begun = self._turn if self._turn is not None else next(iter(self._begun), None)
+        room = self._begun.pop(begun, None) if begun is not None else None
+        if room is not None:
+            room.callback(None)
+        if self._turn is None:
+            self._let_next()
 
     # What is handed in
 

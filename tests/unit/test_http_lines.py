@@ -8,8 +8,8 @@ import json
 import pytest
 from backports import zstd
 
-from pubd.intake.http import channel as channel_module
 from pubd.intake.http import ndjson
+from pubd.intake.http.pace import MAX_UNREAD
 from tests.rig import Rig
 from tests.slow_spool import SlowSpool
 from tests.web import GOOD, Bench, answers, get, post
@@ -164,7 +164,7 @@ def test_who_sends_and_does_not_read_is_paused_and_cut() -> None:
             break
     # Far beyond what a socket takes, and bounded.
     assert 40_000 < bench.accepted < 100_000
-    assert channel._unread_size < channel_module.MAX_UNREAD + (1 << 20)
+    assert channel._unread_size < MAX_UNREAD + (1 << 20)
     bench.advance(31)
     assert wire.aborted
     channel.connectionLost(None)

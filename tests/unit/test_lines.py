@@ -25,16 +25,9 @@ from pubd.access.tokens import hash_of, new_token
 from pubd.errors import IdempotencyConflict, InvalidOption, PublisherStopped, SpoolFailed, SpoolFull
 from pubd.intake.door import Door
 from pubd.intake.lines import LinesIntake
-from pubd.intake.lines.connection import (
-    AUTHENTICATION,
-    DENIAL,
-    FREE,
-    LINGER,
-    LONG_LINE,
-    UNKNOWN_LINE,
-    LinesConnection,
-    Terms,
-)
+from pubd.intake.lines.connection import LinesConnection
+from pubd.intake.lines.inlet import FREE
+from pubd.intake.lines.terms import AUTHENTICATION, DENIAL, LINGER, LONG_LINE, UNKNOWN_LINE, Terms
 from pubd.intake.options import LinesOptions
 from pubd.outcome import Cause, Reason, State
 from tests.certs import Certificates

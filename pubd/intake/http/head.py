@@ -38,14 +38,18 @@ class Arriving:
     """What HTTPChannel fills: a request factory, a request, and its headers in one."""
 
     # Instead of Twisted's Request, whose headers, cookies, form fields and content file pubd has no use for.
-    __slots__ = ("_all_came", "_came", "headers", "requestHeaders", "twice")
+    __slots__ = ("_all_came", "_came", "headers", "twice")
 
     def __init__(self, channel: Channel, _: object = None) -> None:
         self.headers: dict[str, str] = {}
         self.twice: str | None = None
-        self.requestHeaders = self
         self._came = channel.body_came
         self._all_came = channel.all_came
+
+    @property
+    def requestHeaders(self) -> Arriving:
+        """Where HTTPChannel puts them. No attribute: it would be a cycle, and work for the garbage collector."""
+        return self
 
     def addRawHeader(self, name: bytes, value: bytes) -> None:
         """Called by HTTPChannel for each header."""

@@ -25,13 +25,16 @@ PATIENCE = 5.0
 class Budget(Protocol):
     """What is needed of a :class:`pubd.intake.door.Door`."""
 
-    def take(self, size: int) -> bool:
-        """Count bytes; False, and nothing is counted, if there is no room."""
+    def take(self, size: int, begun: object | None = None) -> bool:
+        """Count bytes; False, and nothing is counted, if there is no room. ``begun``: whose part is there already."""
+
+    def done(self, begun: object) -> None:
+        """There is no more of it to come."""
 
     def give(self, size: int) -> None:
         """Count them no more."""
 
-    def when_room(self) -> Deferred[None]:
+    def when_room(self, begun: object | None = None) -> Deferred[None]:
         """Fires when there may be room."""
 
 
@@ -64,6 +67,8 @@ class Inflow:
         self._failed = failed
         self._hold = hold
         self._size = 0
+        self._begun: Inflow | None = None
+        """Itself, once a part of the body was passed on."""
         self._came: list[bytes] = []
         """Came while something else was waited for."""
         self._no_room: bytes | None = None
@@ -92,7 +97,7 @@ class Inflow:
 
     def close(self) -> None:
         """Nobody wants the rest."""
-        self._closed = True
+        self._over()
         self._came.clear()
         self._no_room = None
         if self._timer is not None and self._timer.active():
@@ -110,9 +115,10 @@ class Inflow:
                 Refusal("too-large", f"the body is over the limit of {self._limit} bytes (max_body)", close=True)
             )
             return False
-        if not self._budget.take(len(data)):
+        if not self._budget.take(len(data), self._begun):
             self._wait_for_room(data)
             return False
+        self._begun = self
         self._sink(data)
         return not self._closed
 
@@ -144,8 +150,14 @@ class Inflow:
             except Refusal as refusal:
                 self._fail(refusal)
                 return
-        self._closed = True
+        self._over()
         self._ended()
+
+    def _over(self) -> None:
+        self._closed = True
+        if self._begun is not None:
+            self._budget.done(self)
+            self._begun = None
 
     def _fail(self, error: PubdError) -> None:
         self.close()
@@ -161,7 +173,7 @@ class Inflow:
         self._no_room = data
         if self._timer is None:
             self._wait(PATIENCE, self._impatient)
-        self._room = self._budget.when_room()
+        self._room = self._budget.when_room(self._begun)
         self._room.addCallbacks(self._try_again, lambda _: None)
 
     def _impatient(self) -> None:
@@ -181,9 +193,10 @@ class Inflow:
         data, self._room = self._no_room, None
         if self._closed or data is None:
             return
-        if not self._budget.take(len(data)):
+        if not self._budget.take(len(data), self._begun):
             self._wait_for_room(data)
             return
+        self._begun = self
         self._no_room = None
         self._sink(data)
         if not self._closed:

@@ -21,11 +21,12 @@ class Request:
 
     ``method`` is in upper case as it came, ``path`` and ``query`` still percent-encoded. ``headers`` has lower-case
     names; the values of one name are joined by ``, ``. ``parts`` are the decoded values of the route's placeholders.
-    ``body`` is whole, with its Content-Encoding undone where the action asks for that.
+    ``media_type`` is that of the body in lower case, without parameters, ``""`` if none is given. ``body`` is whole,
+    with its Content-Encoding undone where the action asks for that.
     """
 
     # There is one for each message that comes alone.
-    __slots__ = ("body", "headers", "method", "parts", "path", "principal", "query", "version")
+    __slots__ = ("body", "headers", "media_type", "method", "parts", "path", "principal", "query", "version")
 
     principal: Principal
 
@@ -37,6 +38,7 @@ class Request:
         self.version = version
         self.parts: tuple[str, ...] = ()
         self.body: bytes = b""
+        self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def arguments(self, known: Collection[str] | None = None) -> dict[str, str]:
         """The decoded query. Refuses (400) what is given twice, cannot be decoded, or, with ``known``, is not in it.
@@ -59,11 +61,6 @@ class Request:
                 )
             found[name] = percent_decoded(value, name)
         return found
-
-    @property
-    def media_type(self) -> str:
-        """The type of the body in lower case, without parameters; ``""`` if none is given."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def charset(self) -> str | None:

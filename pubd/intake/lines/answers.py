@@ -6,14 +6,15 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pubd.intake.problem import problem_of
+from pubd.intake.problem import Problem, problem_of
+from pubd.message import Message
 from pubd.receipt import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pubd.errors import PubdError
-    from pubd.intake.problem import Problem
+    from pubd.intake.lines.request import Batch
 
 
 def stored(id: str) -> str:
@@ -49,6 +50,29 @@ def texts_of(results: Sequence[Receipt | PubdError]) -> list[str]:
             text = said[id(result)] = refused(problem_of(result))
         texts.append(text)
     return texts
+
+
+def answers_of(results: Sequence[Receipt | PubdError], batch: Batch) -> tuple[list[str | None], dict[int, Receipt]]:
+    """One answer for each line of ``batch``, None for those that wait: their receipts, by place of the line.
+
+    ``results`` are those of its messages.
+    """
+    following = iter(results)
+    answers: list[str | None] = []
+    waits: dict[int, Receipt] = {}
+    for place, request in enumerate(batch.requests):
+        if isinstance(request, Problem):
+            answers.append(refused(request))
+            continue
+        result = next(following) if isinstance(request, Message) else request
+        if not isinstance(result, Receipt):
+            answers.append(refused(problem_of(result)))
+        elif place in batch.waits:
+            answers.append(None)
+            waits[place] = result
+        else:
+            answers.append(stored(result.id))
+    return answers, waits
 
 
 class Part:

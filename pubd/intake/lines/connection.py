@@ -6,78 +6,41 @@ most ``max_unanswered_lines``. While any of these is full nothing is read, so th
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from pubd.errors import NotAuthenticated, PubdError, PublisherStopped
-from pubd.intake.lines.answers import Answers, Part, authenticated, confirmed, refused, stored, texts_of
-from pubd.intake.lines.reader import LineReader
-from pubd.intake.lines.request import Batch, requests, token_of
-from pubd.intake.peer import peer_of, principal_of_peer
-from pubd.intake.problem import Problem, problem, problem_of
+from pubd.intake.lines.answers import Answers, Part, answers_of, refused, texts_of
+from pubd.intake.lines.inlet import FREE, Inlet
+from pubd.intake.lines.request import Batch, requests
+from pubd.intake.lines.settlements import Settlements
+from pubd.intake.lines.terms import (
+    AUTHENTICATION,
+    DENIAL,
+    FAREWELL,
+    LAST_WAIT,
+    LINGER,
+    LONG_LINE,
+    UNKNOWN_LINE,
+    Phase,
+    Terms,
+)
+from pubd.intake.lines.timers import Timers
+from pubd.intake.lines.visitor import Visitor
+from pubd.intake.peer import peer_of
+from pubd.intake.problem import problem, problem_of
 from pubd.message import Message
 from pubd.receipt import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
-
-    from pubd.access import Access, Principal, Refusals
-    from pubd.intake.door import Door
-    from pubd.intake.options import LinesOptions
-    from pubd.receipt import Confirmed
-
-#: Seconds until somebody has to have said who they are.
-AUTHENTICATION = 10.0
-#: Seconds until somebody who is nobody is told so: guessing is to be slow.
-DENIAL = 1.0
-#: Bytes that may come before it is known from whom.
-UNKNOWN_LINE = 4096
-#: Bytes of an unfinished line that are not counted against the door's budget, which many idle clients would use up.
-FREE = 65536
-#: Seconds for a line of more than that, from there until it is handed in: it takes the room of others.
-LONG_LINE = 60.0
-#: Seconds until the door is asked again that had room and not enough of it.
-AGAIN = 0.05
-#: Seconds after the end of a connection in which the client may read its last answers.
-LINGER = 5.0
-#: The same after it has ended its side: then it only reads.
-FAREWELL = 60.0
-#: Seconds for which settlements are still waited for when pubd stops.
-LAST_WAIT = 1.0
-
-
-class Phase(enum.Enum):
-    """Of a connection; in this order."""
-
-    OPEN = 1
-    ENDING = 2
-    """Nothing more is read; what was handed in is answered."""
-    CLOSING = 3
-    """All has been said."""
-    CLOSED = 4
-
-
-@attrs.frozen(kw_only=True)
-class Terms:
-    """What all connections have in common."""
-
-    reactor: Any
-    options: LinesOptions
-    door: Door
-    access: Access
-    refusals: Refusals
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -97,26 +60,17 @@ class LinesConnection(Protocol):
         self._made = made
         self._gone = gone
         self._phase = Phase.OPEN
-        self._reader = LineReader(terms.options.max_line)
-        self._held: list[bytes] = []
-        """Lines that were read and are not handed in."""
+        self._timers = Timers(self._clock)
+        self._inlet = Inlet(max_line=terms.options.max_line, door=terms.door, timers=self._timers, has_room=self._go_on)
+        self._visitor = Visitor(terms.access)
         self._answers = Answers()
-        self._principal: Principal | None = None
-        self._known = False
-        """Whether the first line has told who it is, or the connection itself."""
-        self._prepaid = 0
-        """Bytes of the unfinished line that the door has counted."""
-        self._starved = False
-        """The unfinished line has to wait for room."""
+        self._settlements = Settlements(self._clock)
         self._deaf = False
         """The client does not read its answers."""
         self._ended = False
         """The client has ended its side."""
         self._reading = True
         self._going = False
-        self._room: Deferred[None] | None = None
-        self._waits: dict[Deferred[Confirmed], IDelayedCall] = {}
-        self._timers: dict[str, IDelayedCall] = {}
         self._heard = 0.0
 
     # Twisted's side
@@ -130,12 +84,12 @@ class LinesConnection(Protocol):
             # Or clients whose host went down would be connected for good.
             self.transport.setTcpKeepAlive(True)
         if not ISSLTransport.providedBy(self.transport):
-            self._look()
-        if self._principal is None:
-            self._after("authentication", AUTHENTICATION, self._still_nobody)
+            self._visitor.look(self.transport)
+        if self._visitor.principal is None:
+            self._timers.after("authentication", AUTHENTICATION, self._still_nobody)
         if self._terms.options.idle_timeout is not None:
             self._heard = self._clock.seconds()
-            self._after("idle", self._terms.options.idle_timeout, self._perhaps_idle)
+            self._timers.after("idle", self._terms.options.idle_timeout, self._perhaps_idle)
 
     def dataReceived(self, data: bytes) -> None:
         """Some bytes, cut anywhere."""
@@ -143,7 +97,7 @@ class LinesConnection(Protocol):
             return
         if "idle" in self._timers:
             self._heard = self._clock.seconds()
-        self._held += self._reader.feed(data)
+        self._inlet.feed(data)
         self._go_on()
 
     def readConnectionLost(self) -> None:
@@ -161,12 +115,9 @@ class LinesConnection(Protocol):
         """Nothing more can be said; what was handed in stays so."""
         del reason
         self._phase = Phase.CLOSED
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel_all()
         self._let_go()
-        for waiter in list(self._waits):
-            waiter.cancel()
+        self._settlements.cancel()
         self._gone(self)
 
     def pauseProducing(self) -> None:
@@ -187,15 +138,15 @@ class LinesConnection(Protocol):
     def stop(self) -> None:
         """Take nothing more; answer what was handed in and close, within :data:`LINGER` seconds or a little more."""
         if self._phase is Phase.OPEN:
-            lines = sum(1 for line in self._held if line.strip())
-            if lines and self._known and self._principal is not None:
+            lines = sum(1 for line in self._inlet.held if line.strip())
+            if lines and self._visitor.known and self._visitor.principal is not None:
                 stopping = refused(problem_of(PublisherStopped("pubd is stopping; this line was not accepted")))
                 self._answers.say(*[stopping] * lines)
             self._end(LAST_WAIT)
         elif self._phase is Phase.ENDING:
-            self._cut_waits(LAST_WAIT)
+            self._settlements.cut(LAST_WAIT)
         if self._phase in (Phase.ENDING, Phase.CLOSING):
-            self._after("abort", LINGER, self.abort)
+            self._timers.after("abort", LINGER, self.abort)
 
     def abort(self) -> None:
         """Close now; what was not written is lost."""
@@ -221,54 +172,33 @@ class LinesConnection(Protocol):
         finally:
             self._going = False
         self._write()
-        if self._ended and not self._held and self._phase is Phase.OPEN:
+        if self._ended and not self._inlet.held and self._phase is Phase.OPEN:
             self._last_line()
             self._end(None)
         self._set_reading()
 
     def _hand_in(self) -> None:
         most = self._terms.options.max_unanswered_lines
-        while self._held and not self._deaf and self._phase is Phase.OPEN:
-            if not self._known:
+        inlet = self._inlet
+        while inlet.held and not self._deaf and self._phase is Phase.OPEN:
+            if not self._visitor.known:
                 self._introduce()
                 continue
             room = most - self._answers.unanswered
-            if room <= 0:
+            if room <= 0 or (taken := inlet.take(room)) is None:
                 return
-            lines = self._held[:room]
-            size = sum(map(len, lines)) + len(lines)
-            paid = min(self._prepaid, size)
-            if not self._door.take(size - paid):
-                self._wait_for_room()
-                return
-            self._prepaid -= paid
-            del self._held[:room]
-            self._submit(lines, size)
+            self._submit(*taken)
 
     def _hold_partial(self) -> None:
         """The line that has not ended: past a size it has to be let in by the door, and is given a time."""
-        pending = self._reader.pending
-        if self._principal is None and pending > UNKNOWN_LINE:
-            self._look()
-            if self._principal is None:
-                self._deny("a long line without a token")
-                return
-        if pending <= FREE:
-            # Too long in the end, or over: the room is not needed any more.
-            if self._prepaid and not self._held:
-                self._door.give(self._prepaid)
-                self._prepaid = 0
-            self._starved = False
-        elif pending > self._prepaid:
-            self._starved = not self._door.take(pending - self._prepaid)
-            if self._starved:
-                self._wait_for_room()
-            else:
-                self._prepaid = pending
-        if pending > FREE or self._prepaid:
-            self._after("long line", LONG_LINE, self._too_slow, again=False)
+        unknown = self._visitor.principal is None and self._inlet.pending > UNKNOWN_LINE
+        if unknown and not self._visitor.look(self.transport):
+            self._deny("a long line without a token")
+            return
+        if self._inlet.hold_partial():
+            self._timers.after("long line", LONG_LINE, self._too_slow, again=False)
         else:
-            self._cancel("long line")
+            self._timers.cancel("long line")
 
     def _submit(self, lines: list[bytes], size: int) -> None:
         """Hand in these; empty ones are nothing."""
@@ -283,9 +213,9 @@ class LinesConnection(Protocol):
         if not messages:
             self._submitted([], part, batch, size)
             return
-        assert self._principal is not None
+        assert self._visitor.principal is not None
         try:
-            submitted = self._door.submit(self._principal, messages)
+            submitted = self._door.submit(self._visitor.principal, messages)
         except BaseException:
             self._door.give(size)
             raise
@@ -299,39 +229,34 @@ class LinesConnection(Protocol):
         if len(results) == len(batch.requests) and not batch.waits:
             part.fill(texts_of(results))
         else:
-            self._fill(results, part, batch)
+            answers, waits = answers_of(results, batch)
+            part.fill(answers)
+            for place, receipt in waits.items():
+                self._wait(receipt, part, place, batch.waits[place])
         self._write()
         self._go_on()
 
-    def _fill(self, results: Sequence[Receipt | PubdError], part: Part, batch: Batch) -> None:
-        following = iter(results)
-        answers: list[str | None] = []
-        waits: list[tuple[int, Receipt]] = []
-        for place, request in enumerate(batch.requests):
-            if isinstance(request, Problem):
-                answers.append(refused(request))
-                continue
-            result = next(following) if isinstance(request, Message) else request
-            if not isinstance(result, Receipt):
-                answers.append(refused(problem_of(result)))
-            elif place in batch.waits:
-                answers.append(None)
-                waits.append((place, result))
-            else:
-                answers.append(stored(result.id))
-        part.fill(answers)
-        for place, receipt in waits:
-            self._wait(receipt, part, place, batch.waits[place])
+    def _wait(self, receipt: Receipt, part: Part, place: int, seconds: float) -> None:
+        """Put the settlement there; when the time is over, that the message is stored."""
+
+        def say(answer: str) -> None:
+            if self._phase is Phase.CLOSED:
+                return
+            part.put(place, answer)
+            # Soon: one ack of RabbitMQ may be the answer to a thousand lines.
+            self._timers.after("write", 0, self._write_and_go_on, again=False)
+
+        self._settlements.wait(receipt, seconds, say).addErrback(self._mistaken)
 
     def _mistaken(self, failure: Failure) -> None:
         self.log.failure("a connection of the lines intake failed and is closed; please report this", failure)
         self.abort()
 
     def _last_line(self) -> None:
-        if self._reader.pending:
+        if self._inlet.pending:
             detail = "the last line has no newline at its end; it was not accepted"
             self._answers.say(refused(problem("malformed", detail)))
-            self._reader.clear()
+            self._inlet.forget_partial()
 
     def _too_slow(self) -> None:
         seconds = f"{LONG_LINE:g} seconds"
@@ -339,81 +264,39 @@ class LinesConnection(Protocol):
         self._answers.say(refused(problem("request-timeout", detail)))
         self._end(None)
 
-    def _wait_for_room(self) -> None:
-        if self._room is not None or "room" in self._timers:
-            return
-        room = self._door.when_room()
-        if room.called:
-            # There is some, but not enough for this.
-            self._after("room", AGAIN, self._go_on)
-            return
-        self._room = room
-        room.addCallbacks(self._has_room, lambda failure: failure.trap(CancelledError))
-
-    def _has_room(self, _: None) -> None:
-        self._room = None
-        self._go_on()
-
     # Who it is
 
-    def _look(self) -> None:
-        self._principal = principal_of_peer(peer_of(self.transport), self._terms.access)
-
     def _introduce(self) -> None:
-        """The first line may be a token, which decides; without one the connection has to tell."""
-        line = self._held[0]
+        """By the first line that is not empty."""
+        line = self._inlet.held[0]
         if not line or line == b"\r":
-            del self._held[0]
+            del self._inlet.held[0]
             return
-        token = token_of(line)
-        if token is not None:
-            del self._held[0]
-            self._principal = self._terms.access.by_token(token)
-            if self._principal is None:
-                self._deny("an unknown token")
-                return
-            self._answers.say(authenticated(self._principal.name))
-        elif self._principal is None:
-            self._look()
-            if self._principal is None:
-                self._deny("no token")
-                return
-        self._known = True
-        self._cancel("authentication")
+        try:
+            answer = self._visitor.introduce(line, self.transport)
+        except NotAuthenticated as error:
+            self._deny(str(error))
+            return
+        if answer is not None:
+            del self._inlet.held[0]
+            self._answers.say(answer)
+        self._timers.cancel("authentication")
 
     def _still_nobody(self) -> None:
-        self._look()
-        if self._principal is None:
+        if not self._visitor.look(self.transport):
             self._deny(f"no token within {AUTHENTICATION:g} seconds", delay=0)
 
     def _deny(self, why: str, delay: float = DENIAL) -> None:
         """Say so after a while, and close."""
         self._terms.refusals.unknown(f"lines: {peer_of(self.transport).text}", why)
-        self._principal = None
+        self._visitor.principal = None
         self._answers.say(refused(problem_of(NotAuthenticated())))
         self._phase = Phase.ENDING
         self._let_go()
         self._set_reading()
-        self._after("denial", delay, self._close_if_over)
+        self._timers.after("denial", delay, self._close_if_over)
 
     # Answers out
-
-    def _wait(self, receipt: Receipt, part: Part, place: int, seconds: float) -> None:
-        """Put the settlement there; when the time is over, that the message is stored."""
-        waiter = receipt.settled()
-        self._waits[waiter] = self._clock.callLater(seconds, waiter.cancel)
-
-        def over(result: Confirmed | Failure) -> None:
-            timer = self._waits.pop(waiter)
-            if timer.active():
-                timer.cancel()
-            if self._phase is Phase.CLOSED:
-                return
-            part.put(place, _settled(receipt, result))
-            # Soon: one ack of RabbitMQ may be the answer to a thousand lines.
-            self._after("write", 0, self._write_and_go_on, again=False)
-
-        waiter.addBoth(over).addErrback(self._mistaken)
 
     def _write_and_go_on(self) -> None:
         self._write()
@@ -435,26 +318,13 @@ class LinesConnection(Protocol):
         self._let_go()
         self._set_reading()
         if last_wait is not None:
-            self._cut_waits(last_wait)
+            self._settlements.cut(last_wait)
         self._close_if_over()
-
-    def _cut_waits(self, seconds: float) -> None:
-        for timer in self._waits.values():
-            if timer.active() and timer.getTime() > self._clock.seconds() + seconds:
-                timer.reset(seconds)
 
     def _let_go(self) -> None:
         """Nothing more is handed in."""
-        self._held.clear()
-        self._reader.clear()
-        if self._prepaid:
-            self._door.give(self._prepaid)
-            self._prepaid = 0
-        if self._room is not None:
-            room, self._room = self._room, None
-            room.cancel()
-        for name in ("authentication", "idle", "long line", "room"):
-            self._cancel(name)
+        self._inlet.let_go()
+        self._timers.cancel("authentication", "idle", "long line")
 
     def _close_if_over(self) -> None:
         if self._phase is not Phase.ENDING or "denial" in self._timers:
@@ -464,7 +334,7 @@ class LinesConnection(Protocol):
             return
         self._phase = Phase.CLOSING
         self.transport.unregisterProducer()
-        self._after("abort", FAREWELL if self._ended else LINGER, self.abort, again=False)
+        self._timers.after("abort", FAREWELL if self._ended else LINGER, self.abort, again=False)
         if self._ended or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()
             return
@@ -477,12 +347,12 @@ class LinesConnection(Protocol):
         """Silent for too long, unless it waits for us."""
         timeout = cast("float", self._terms.options.idle_timeout)
         left = self._heard + timeout - self._clock.seconds()
-        if self._answers.unanswered or self._held:
+        if self._answers.unanswered or self._inlet.held:
             left = timeout
         if left > 0:
-            self._after("idle", left, self._perhaps_idle)
+            self._timers.after("idle", left, self._perhaps_idle)
             return
-        if self._reader.pending:
+        if self._inlet.pending:
             detail = f"the line was not complete after {timeout:g} seconds of silence (idle_timeout); not accepted"
             self._answers.say(refused(problem("request-timeout", detail)))
         self._end(None)
@@ -490,7 +360,7 @@ class LinesConnection(Protocol):
     def _set_reading(self) -> None:
         wanted = not self._ended and (
             self._phase is Phase.CLOSING
-            or (self._phase is Phase.OPEN and not self._held and not self._deaf and not self._starved)
+            or (self._phase is Phase.OPEN and not self._inlet.held and not self._deaf and not self._inlet.starved)
         )
         if wanted == self._reading or self._phase is Phase.CLOSED:
             return
@@ -499,31 +369,3 @@ class LinesConnection(Protocol):
             self.transport.resumeProducing()
         else:
             self.transport.pauseProducing()
-
-    def _after(self, name: str, seconds: float, call: Callable[[], None], *, again: bool = True) -> None:
-        """One timer of each name; ``again``: from now."""
-        if name in self._timers:
-            if not again:
-                return
-            self._timers[name].cancel()
-
-        def run() -> None:
-            del self._timers[name]
-            call()
-
-        self._timers[name] = self._clock.callLater(seconds, run)
-
-    def _cancel(self, name: str) -> None:
-        if name in self._timers:
-            self._timers.pop(name).cancel()
-
-
-def _settled(receipt: Receipt, result: Confirmed | Failure) -> str:
-    error = getattr(result, "value", None)
-    if error is None:
-        return confirmed(receipt.id)
-    if isinstance(error, PubdError) and not isinstance(error, PublisherStopped):
-        return refused(problem_of(error))
-    # The time is over, or pubd stops: that it is stored remains true.
-    assert isinstance(error, CancelledError | PublisherStopped)
-    return stored(receipt.id)

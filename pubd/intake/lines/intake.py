@@ -10,7 +10,8 @@ from twisted.internet.protocol import Factory
 
 from pubd.access import Refusals
 from pubd.errors import InvalidOption
-from pubd.intake.lines.connection import LinesConnection, Terms
+from pubd.intake.lines.connection import LinesConnection
+from pubd.intake.lines.terms import Terms
 from pubd.intake.listen import Capped, Listeners
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class LinesIntake(Service):
             reactor=reactor,
             listen=options.listen,
             factory=self._capped,
-            authenticated=access.anonymous is None and bool(access.principals),
+            # Who comes from elsewhere is never anonymous.
+            authenticated=bool(access.principals),
             failed=failed,
         )
 
@@ -73,6 +75,11 @@ class LinesIntake(Service):
     def connections(self) -> int:
         """How many are open."""
         return self._capped.open
+
+    @property
+    def refused_connections(self) -> int:
+        """How many were closed, since the start, because too many were open."""
+        return self._capped.refused
 
     def reload(self) -> None:
         """Read certificates again; see :meth:`pubd.intake.listen.Listeners.reload`."""
