@@ -116,7 +116,7 @@ def refusal(listen: str, *, authenticated: bool) -> str | None:
     """Why pubd does not listen there: a sentence with the string and the fix, or None where it may.
 
     Beyond loopback and unix sockets it takes TLS and authentication: ``authenticated`` says that there are principals
-    and that nobody else is let in. What systemd passes is judged when it is known, by :func:`exposed`.
+    and that from elsewhere nobody else is let in. What systemd passes is judged when it is known, by :func:`exposed`.
     """
     try:
         endpoint = Endpoint.parse(listen)

@@ -32,9 +32,10 @@ _PRIVILEGED = 1024
 class Listeners(Service):
     """Listens on each of ``listen`` for ``factory`` while it runs.
 
-    ``authenticated``: there are principals and nobody else is let in (see :func:`refusal`). Construction raises
-    :class:`pubd.errors.InvalidOption` for a string that cannot be used, and reads certificates. What cannot be opened
-    at the start is logged in a sentence, ``failed`` is called with it, and then nothing is listened on.
+    ``authenticated``: there are principals, and from elsewhere nobody else is let in (see :func:`refusal`).
+    Construction raises :class:`pubd.errors.InvalidOption` for a string that cannot be used, and reads certificates.
+    What cannot be opened at the start is logged in a sentence, ``failed`` is called with it, and then nothing is
+    listened on.
     """
 
     log = Logger()

@@ -125,7 +125,10 @@ def accepted(entry: Entry, *, new: bool) -> Accepted:
 
 @attrs.frozen
 class Attempt:
-    """A delivery that did not end as confirmed; ``times`` counts lost ones, which share an entry with number 0."""
+    """A delivery that did not end as confirmed, numbered from 1 through all retries of the message.
+
+    Lost ones share an entry with number 0, and ``times`` counts them.
+    """
 
     number: int
     at: float
@@ -230,6 +233,9 @@ class Spool(Protocol):
 
     def backlog(self) -> Deferred[Collection[str]]:
         """Exchanges that have ready or deferred messages."""
+
+    def oldest(self) -> Deferred[float | None]:
+        """When the first of the messages that are ready or in flight was accepted; None if there are none."""
 
     def due(self, exchange: str, after: float) -> Deferred[float | None]:
         """When (later than ``after``) the next deferred message of ``exchange`` is due, if any is."""

@@ -144,6 +144,15 @@ class Claims:
         shelves = self._base.shelves.values()
         return [shelf.name for shelf in shelves if self._any(READY, shelf) or self._any(DEFERRED, shelf)]
 
+    def oldest(self) -> float | None:
+        """When the first message that is ready or in flight was accepted. One look into an index for each exchange."""
+        sql = "SELECT seq FROM message WHERE state = 0 AND exchange = ? ORDER BY seq LIMIT 1"
+        shelves = self._base.shelves.values()
+        firsts = [row[0] for shelf in shelves if (row := self._base.one(sql, (shelf.number,))) is not None]
+        if not firsts:
+            return None
+        return self._base.one("SELECT accepted_at FROM message WHERE seq = ?", (min(firsts),))[0]  # type: ignore[no-any-return]  # a row of SQLite has no types
+
     def due(self, exchange: str, after: float) -> float | None:
         """When the next deferred message after ``after`` is due."""
         shelf = self._base.shelves.get(exchange)

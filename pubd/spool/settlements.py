@@ -87,11 +87,11 @@ class Settlements:
     def _attempt(self, change: Settlement, outcome: Outcome, now: float) -> None:
         via, reason = change.via, change.reason
         self._base.db.execute(
-            "INSERT OR REPLACE INTO attempt (seq, number, at, times, outcome, node, channel, tag, code, text) "
-            "VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)",
+            # Not the count of attempts, which an operator's retry begins anew: what came before is to stay known.
+            "INSERT INTO attempt (seq, number, at, times, outcome, node, channel, tag, code, text) "
+            "SELECT ?1, 1 + coalesce(max(number), 0), ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8 FROM attempt WHERE seq = ?1",
             (
                 change.entry.seq,
-                change.attempts,
                 now,
                 outcome.value,
                 via.node if via else None,

@@ -151,6 +151,9 @@ class SqliteSpool:
     def backlog(self) -> Deferred[Collection[str]]:
         return self._ask(lambda store: store.claims.backlog(), writes=False)
 
+    def oldest(self) -> Deferred[float | None]:
+        return self._ask(lambda store: store.claims.oldest(), writes=False)
+
     def due(self, exchange: str, after: float) -> Deferred[float | None]:
         return self._ask(lambda store: store.claims.due(exchange, after), writes=False)
 

@@ -512,6 +512,21 @@ async def test_a_plain_confirmation_has_a_record_where_the_store_says_so(bench: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_record_keeps_the_attempts_from_before_a_retry(bench: Bench) -> None:
+    spool = await bench.open()
+    (entry,) = await bench.append("a")
+    for _ in range(3):
+        bench.wall.now += 1
+        (claimed,) = await bench.claim()
+        await spool.settle([], [parked(claimed)])
+        await spool.retry([entry.id])
+    record = await spool.record(entry.id)
+    assert record is not None
+    assert [attempt.number for attempt in record.failures] == [1, 2, 3]
+    assert len({attempt.at for attempt in record.failures}) == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_retry_takes_what_is_parked_or_deferred_and_counts_attempts_anew(bench: Bench) -> None:
     spool = await bench.open()
     await bench.append(*"abcd")

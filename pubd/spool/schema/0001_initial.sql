@@ -68,7 +68,7 @@ CREATE TABLE settlement (
     tags BLOB NOT NULL
 ) STRICT;
 
--- Attempts that were not plain successes.
+-- Attempts that were not plain successes, numbered from 1.
 CREATE TABLE attempt (
     seq INTEGER NOT NULL,
     number INTEGER NOT NULL,
