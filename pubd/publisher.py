@@ -248,6 +248,11 @@ class Publisher(Service):
         return None
 
     @property
+    def refusal(self) -> PubdError | None:
+        """Why a submission would be refused now, as far as the publisher knows; None: it would not, but may wait."""
+        return self._refused()
+
+    @property
     def ready(self) -> bool:
         """Whether a submission would be taken now, as far as the publisher knows."""
         return self._ready and self._refused() is None
@@ -307,6 +312,14 @@ class Publisher(Service):
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""
         return self._spool.content(id)
+
+    def oldest(self) -> Deferred[float | None]:
+        """When (epoch seconds) the first of the messages that are ready or in flight was accepted; None: there is none.
+
+        Errback: :class:`pubd.errors.SpoolError`. It answers as soon as the spool's thread does, and so tells whether it
+        does.
+        """
+        return self._spool.oldest()
 
     def account(self) -> Account:
         """The books and the deliveries so far."""

@@ -64,6 +64,12 @@ class SlowSpool(MemorySpool):
     def due(self, *given: Any, **named: Any) -> Any:
         return self._later(self.claiming, super().due(*given, **named))
 
+    def record(self, *given: Any, **named: Any) -> Any:
+        return self._later(self.claiming, super().record(*given, **named))
+
+    def oldest(self, *given: Any, **named: Any) -> Any:
+        return self._later(self.claiming, super().oldest(*given, **named))
+
     def append(self, *given: Any, **named: Any) -> Any:
         return self._later(self.commit, super().append(*given, **named))
 

@@ -9,13 +9,20 @@ import click
 
 from pubd._version import __version__
 
-#: Command -> where it is. A new command is one function and one row.
+#: Command -> module, and the function's name where it is not the command's. A new command is one function and one row.
 COMMANDS = {
     "check": "pubd.cli.offline",
     "completion": "pubd.cli.completion",
+    "discard": "pubd.cli.operate",
     "export": "pubd.cli.offline",
+    "init": "pubd.cli.init",
+    "list": "pubd.cli.listing:list_messages",
+    "retry": "pubd.cli.operate",
     "send": "pubd.cli.send",
+    "show": "pubd.cli.show",
+    "status": "pubd.cli.status",
     "token": "pubd.cli.token",
+    "trace": "pubd.cli.trace",
     "verify": "pubd.cli.offline",
 }
 
@@ -29,10 +36,11 @@ class _Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
             return None
-        command: Any = getattr(import_module(module), cmd_name)
+        module, _, name = place.partition(":")
+        command: Any = getattr(import_module(module), name or cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -74,6 +74,7 @@ class Config(Values):
             "http": build.http(reading, rows["http"][0], access),
             "lines": build.lines(reading, rows["lines"][0], access),
             "directory": build.directory(reading, rows["directory"][0], access),
+            "log": build.log(rows["log"][0]),
         }
         if reading.problems:
             # The environment's come last, those of the file in its order.

@@ -15,6 +15,7 @@ from pubd.errors import InvalidMessage, InvalidOption
 from pubd.intake.endpoint import refusal
 from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
 from pubd.intake.wire import decode_object
+from pubd.operate.log_options import LogOptions
 from pubd.policy import Policy
 from pubd.retry import Backoff
 from pubd.schedule import Cron, Every, Schedule
@@ -189,6 +190,11 @@ def _room(reading: Reading, row: Row, name: str, largest: int, max_unanswered: i
             f"must be at least twice {name}, which is {largest} bytes; raise it or lower {name}",
             "max_unanswered",
         )
+
+
+def log(row: Row) -> LogOptions:
+    """[log]."""
+    return LogOptions(**row.values)
 
 
 def _listens(reading: Reading, row: Row, access: AccessConfig | None) -> bool:

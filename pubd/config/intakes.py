@@ -24,7 +24,8 @@ _MAX_UNANSWERED = Key(
     name="max_unanswered",
     kind=size(1),
     default="64MiB",
-    why="What all connections together have sent and was not answered yet; at this, reading pauses.",
+    why="What all connections together have sent and was not answered yet; at this, reading pauses. Whoever has sent a "
+    "part of a message may send the rest, one at a time, and pass it by half.",
     example='max_unanswered = "256MiB"',
 )
 

@@ -29,6 +29,7 @@ from pubd.config.kinds import (
     size,
     whole,
 )
+from pubd.config.log import LOG
 from pubd.policy import OnNack, OnReturn
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/%2F"
@@ -308,4 +309,4 @@ POLICY = Table(
     ),
 )
 
-TABLES = (BROKER, SPOOL_TABLE, DELIVERY, POLICY, EXCHANGE, QUEUE, BINDING, SCHEDULE, *INTAKES, ACCESS, PRINCIPAL)
+TABLES = (BROKER, SPOOL_TABLE, DELIVERY, POLICY, EXCHANGE, QUEUE, BINDING, SCHEDULE, *INTAKES, ACCESS, PRINCIPAL, LOG)

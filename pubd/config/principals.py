@@ -91,9 +91,12 @@ def _suspect(reading: Reading, row: Row, tokens: Sequence[str], anonymous: bool)
         reading.problem(
             row.path, "is nobody: it has no tokens, users, groups or certificates; add some", suspicion=True
         )
-    if not (values["grants"] or values["operate"]):
+    # An empty list is meant: for whoever only reads metrics.
+    if not (values["operate"] or "grants" in row.given):
         reading.problem(
-            row.path, 'may do nothing; add grants = [{ exchange = "..." }] or operate = true', suspicion=True
+            row.path,
+            'may do nothing; add grants = [{ exchange = "..." }] or operate = true, or grants = [] for metrics alone',
+            suspicion=True,
         )
     for key in ("users", "groups"):
         if _OVERFLOW in values[key]:

@@ -160,8 +160,9 @@ class Reading:
                 more = f"{variables}{key.name.upper()}_" if variables else ""
                 values[key.name] = self._values(key.keys, at, inner, more)
                 continue
-            given, sound = self._from_file(key, at, dotted, content, values)
-            if variables and self._from_variable(key, f"{variables}{key.name.upper()}", values):
+            variable = f"{variables}{key.name.upper()}" if variables else None
+            given, sound = self._from_file(key, at, dotted, content, values, variable)
+            if variable and self._from_variable(key, variable, values):
                 continue
             if not given and key.required:
                 self.problem(path, f"is missing; write {key.example}", dotted)
@@ -172,9 +173,15 @@ class Reading:
         return values
 
     def _from_file(
-        self, key: Key, path: Path, dotted: str, content: Mapping[str, Any], values: dict[str, Any]
+        self,
+        key: Key,
+        path: Path,
+        dotted: str,
+        content: Mapping[str, Any],
+        values: dict[str, Any],
+        variable: str | None,
     ) -> tuple[bool, bool]:
-        """Whether the file gives ``key``, and whether it could be read."""
+        """Whether the file gives ``key``, and whether it could be read; ``variable`` would go before it."""
         named = f"{key.name}_file"
         value = content.get(key.name)
         if key.secret and named in content:
@@ -187,6 +194,9 @@ class Reading:
             return False, True
         try:
             if dotted == named:
+                if variable and (self._environ.get(variable) or self._environ.get(f"{variable}_FILE")):
+                    # Credentials of a service are there only while it runs; whoever looks at its file names others.
+                    return True, False
                 value = key.kind.from_text(self._secret(content[named], self._base))
             values[key.name] = key.kind.read(value)
         except Unfit as unfit:

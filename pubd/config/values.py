@@ -10,6 +10,7 @@ from pubd.access import LOCAL, Principal
 from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Topology
 from pubd.config.keys import OnChannelClose
+from pubd.operate.log_options import LogOptions
 from pubd.policy import Policy
 from pubd.spool.base import Limits
 
@@ -74,3 +75,4 @@ class Values:
     http: HttpOptions | None = None
     lines: LinesOptions | None = None
     directory: DirectoryOptions | None = None
+    log: LogOptions = attrs.field(factory=LogOptions)

@@ -29,7 +29,7 @@ def record_object(record: Record) -> dict[str, Any]:
         "principal": record.principal,
         "due": moment_text(record.due),
         "settled_at": moment_text(record.settled_at),
-        "reason": _reason_object(record.reason),
+        "reason": reason_object(record.reason),
         "node": via.node if via is not None else None,
         "channel": via.channel if via is not None else None,
         "tag": record.tag,
@@ -47,7 +47,8 @@ def moment_text(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def _reason_object(reason: Reason | None) -> dict[str, Any] | None:
+def reason_object(reason: Reason | None) -> dict[str, Any] | None:
+    """Cause, AMQP's reply code if there is one, and text; None stays None."""
     if reason is None:
         return None
     return {"cause": reason.cause.value, "code": reason.code, "text": reason.text}

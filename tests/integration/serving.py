@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import attrs
 
 from pubd.access import Access, Quotas
+from pubd.config import SpoolConfig
 from pubd.intake.door import Door
 from pubd.intake.http.foreign import foreign_routes
 from pubd.intake.http.intake import HttpIntake
+from pubd.intake.http.status import SpoolFacts, status_routes
 from pubd.intake.options import HttpOptions
+from pubd.operating import Operating
 from pubd.options import Options
 from pubd.outcome import Reason
 from pubd.policy import Policy
 from pubd.publisher import Publisher
+from pubd.spool.base import Limits
 from tests.integration.support import lane, reactor
 
 
@@ -50,13 +55,23 @@ async def serving(
         known = [status.exchange for status in publisher.status().lanes]
         return lane(publisher, exchange).reason if exchange in known else None
 
+    operating = Operating(clock=reactor, publisher=publisher, spool=SpoolConfig(url="memory:", path=None), intakes=())
+    foreign = foreign_routes(door=door, clock=reactor, vhosts=vhosts, refusal=refusal)
+    status = status_routes(
+        publisher=publisher,
+        spool=SpoolFacts(path=None, limits=Limits(), retain=3600.0),
+        ways=lambda: (),
+        look=operating.look,
+        clock=reactor,
+        wall=time.time,
+    )
     intake = HttpIntake(
         reactor=reactor,
         options=HttpOptions(listen=("tcp:0:interface=127.0.0.1",), max_wait=max_wait),
         door=door,
         access=access or Access(),
         held=publisher,
-        routes=foreign_routes(door=door, clock=reactor, vhosts=vhosts, refusal=refusal),
+        routes=lambda waits: (*operating.routes(), *status(waits), *foreign(waits)),
     )
     publisher.startService()
     intake.startService()

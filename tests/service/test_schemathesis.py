@@ -35,6 +35,11 @@ expected-statuses = ["400", "401", "403", "404", "405", "409", "413", "415", "41
 [[operations]]
 include-path = "/api/exchanges/{{vhost}}/{{name}}/publish"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404", "504"]
+# It says that RabbitMQ refuses the exchanges that were made up.
+[[operations]]
+include-path = "/publishz"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "503"]
 """
 
 

@@ -11,14 +11,18 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.internet.task import Clock
 
 from pubd.access import LOCAL
+from pubd.config import SpoolConfig
 from pubd.intake.http.foreign import foreign_routes
 from pubd.intake.http.openapi import OpenApi, document
 from pubd.intake.http.openapi_operations import described, operation
 from pubd.intake.http.request import Request
-from pubd.intake.http.route import Action, Route
+from pubd.intake.http.route import Action, Route, Routes
+from pubd.intake.http.status import SpoolFacts, status_routes
 from pubd.intake.http.waits import Waits
 from pubd.intake.problem import TYPES, problem
 from pubd.intake.wire import KEYS
+from pubd.operating import Operating
+from pubd.spool.base import Limits
 from tests.web import Bench
 
 
@@ -26,7 +30,19 @@ def routes() -> list[Route]:
     """All that the intake has with everything that can be given to it."""
     bench, clock = Bench(), Clock()
     others = foreign_routes(door=bench.door, clock=clock, vhosts={"/"})
-    return [*bench.site.routes, *others(Waits(clock=clock, most=1.0))]
+    operating = Operating(
+        clock=clock, publisher=bench.rig.publisher, spool=SpoolConfig(url="memory:", path=None), intakes=()
+    )
+    waits = Waits(clock=clock, most=1.0)
+    status = status_routes(
+        publisher=bench.rig.publisher,
+        spool=SpoolFacts(path=None, limits=Limits(), retain=1.0),
+        ways=lambda: (),
+        look=operating.look,
+        clock=clock,
+        wall=clock.seconds,
+    )
+    return list(Routes((*operating.routes(), *status(waits), *bench.site.routes, *others(waits))))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from pubd.access import Refusals
 from pubd.intake.http.answer import Answer, Refusal, json_answer
+from pubd.intake.http.decisions import JSON_MEDIA, Decisions
 from pubd.intake.http.listing import Messages
 from pubd.intake.http.messages import MEDIA, Submit
 from pubd.intake.http.openapi import OpenApi
@@ -45,7 +46,7 @@ class HttpIntake(Service):
     """``routes`` gives further routes, for which it is shown who waits (see :class:`Waits`).
 
     ``ready`` says whether pubd can take messages now. ``failed`` is called with what keeps it from listening.
-    ``authenticated``: there are principals and nobody else is let in.
+    ``authenticated``: there are principals, and from elsewhere nobody else is let in.
     """
 
     log = Logger()
@@ -78,10 +79,11 @@ class HttpIntake(Service):
             names=_names(),
             refusals=refusals or Refusals(clock=reactor),
         )
+        self._capped = Capped(self.site, options.max_connections, clock=reactor, name="http.max_connections")
         self._listeners = Listeners(
             reactor=reactor,
             listen=options.listen,
-            factory=Capped(self.site, options.max_connections, clock=reactor, name="http.max_connections"),
+            factory=self._capped,
             authenticated=authenticated,
             failed=failed,
         )
@@ -92,6 +94,16 @@ class HttpIntake(Service):
     def addresses(self) -> list[IAddress]:
         """What is listened on now."""
         return self._listeners.addresses
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._capped.open
+
+    @property
+    def refused_connections(self) -> int:
+        """How many were closed, since the start, because too many were open."""
+        return self._capped.refused
 
     def reload(self) -> None:
         """Read certificates again; see :meth:`Listeners.reload`."""
@@ -155,7 +167,7 @@ class HttpIntake(Service):
 
     def _routes(self, options: HttpOptions, door: Door, held: Held) -> Iterable[Route]:
         submit = Submit(door=door, waits=self.waits, clock=self._reactor, max_line=options.max_body)
-        publish, messages = Publish(door=door, waits=self.waits), Messages(held)
+        publish, messages, many = Publish(door=door, waits=self.waits), Messages(held), Decisions(held)
         return (
             Route(
                 path="/messages",
@@ -174,6 +186,10 @@ class HttpIntake(Service):
                     "GET": Action(act=messages.one, operate=True),
                     "DELETE": Action(act=messages.discard, operate=True),
                 },
+            ),
+            Route(path="/messages/retry", actions={"POST": Action(act=many.retry, media=(JSON_MEDIA,), operate=True)}),
+            Route(
+                path="/messages/discard", actions={"POST": Action(act=many.discard, media=(JSON_MEDIA,), operate=True)}
             ),
             Route(path="/messages/{id}/retry", actions={"POST": Action(act=messages.retry, operate=True)}),
             Route(

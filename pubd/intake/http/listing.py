@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.logger import Logger
 
 from pubd.errors import InvalidMessage
 from pubd.intake import wire
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 #: Messages on one page, and the most there can be.
 PAGE, MOST = 100, 1000
-_OPEN = (State.READY, State.DEFERRED, State.PARKED)
+#: States in which pubd still answers for a message.
+OPEN = (State.READY, State.DEFERRED, State.PARKED)
 
 
 class Held(Protocol):
@@ -45,21 +49,36 @@ class Held(Protocol):
         """Drop them; the ids of those that were."""
 
 
+def note(log: Logger, verb: str, request: Request, count: int, reason: str = "") -> None:
+    """A line for each decision of an operator: who, what, how many, why."""
+    if count:
+        log.info(
+            "{principal} {verb} {count} message(s){why}",
+            principal=request.principal.name,
+            verb=verb,
+            count=count,
+            why=f": {reason!r}" if reason else "",
+        )
+
+
 class Messages:
     """Each method answers one kind of request."""
+
+    log = Logger()
 
     def __init__(self, held: Held) -> None:
         self._held = held
 
     async def one(self, request: Request) -> Answer:
-        """``GET /messages/{id}``; with ``body=true`` the message itself as ``message``."""
+        """``GET /messages/{id}``; with ``body=true`` or ``properties=true`` the message, whole or without its body."""
         (id,) = request.parts
-        body = _flag(request.arguments(("body",)), "body")
+        arguments = request.arguments(("body", "properties"))
+        body, properties = _flag(arguments, "body"), _flag(arguments, "properties")
         shown = record_object(await self._record(id))
-        if body:
+        if body or properties:
             entry = await self._held.content(id)
             if entry is not None:
-                shown["message"] = _content(entry)
+                shown["message"] = _content(entry if body else _bodiless(entry))
         return json_answer(shown)
 
     async def list(self, request: Request) -> Answer:
@@ -72,10 +91,11 @@ class Messages:
         (id,) = request.parts
         request.arguments(())
         record = await self._record(id)
-        if record.state not in _OPEN:
+        if record.state not in OPEN:
             raise _wrong_state(record, "there is nothing to retry")
         if record.state is not State.READY:
             await self._held.retry([id])
+            note(self.log, "retried", request, 1)
             record = await self._record(id)
         return json_answer({"id": id, "state": record.state.value})
 
@@ -84,9 +104,10 @@ class Messages:
         (id,) = request.parts
         reason = request.arguments(("reason",)).get("reason") or f"by {request.principal.name}"
         record = await self._record(id)
-        if record.state in _OPEN and not await self._held.discard([id], reason[:1000]):
-            record = await self._record(id)
-            if record.state in _OPEN:
+        if record.state in OPEN:
+            if await self._held.discard([id], reason[:1000]):
+                note(self.log, "discarded", request, 1, reason[:1000])
+            elif (record := await self._record(id)).state in OPEN:
                 raise _wrong_state(record, "it is on its way to RabbitMQ at this moment; try again")
         elif record.state in (State.CONFIRMED, State.EXPIRED):
             raise _wrong_state(record, "there is nothing to discard")
@@ -97,6 +118,12 @@ class Messages:
         if record is None:
             raise Refusal("not-found", "pubd knows no message with this id, or no more", field="id")
         return record
+
+
+def _bodiless(entry: Entry) -> Entry:
+    found = copy(entry)
+    found.body = b""
+    return found
 
 
 def _content(entry: Entry) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _operation(action: Action, described: Operation) -> dict[str, Any]:
 
 def _responses(action: Action, described: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        str(status): {"description": sentence, "content": {"application/json": {"schema": schema}}}
+        str(status): {"description": sentence, "content": {described.media: {"schema": schema}}}
         for status, (sentence, schema) in described.answers.items()
     }
     if 202 in described.answers:
@@ -112,7 +112,9 @@ def _responses(action: Action, described: Operation) -> dict[str, Any]:
     if described.error is not None:
         statuses.update((404, 504))
     for status in statuses:
-        if described.error is None:
+        if status in described.answers:
+            responses[str(status)]["content"][_PROBLEM] = {"schema": ref("Problem")}
+        elif described.error is None:
             responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
         else:
             responses[str(status)] = _either(status, described.error)

@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from pubd.fields import MAX_SHORT_STRING
+from pubd.intake.http.decisions import MAX_REASON
 from pubd.intake.http.listing import MOST, PAGE
-from pubd.intake.http.openapi_schemas import STATE, Schema, ref
+from pubd.intake.http.openapi_schemas import STATE, Schema, ref, table
 
 Parameter = dict[str, Any]
 
@@ -28,6 +29,8 @@ class Operation:
     body_needed: bool = True
     answers: dict[int, tuple[str, Schema]]
     problems: tuple[int, ...] = ()
+    media: str = "application/json"
+    """Of the answers."""
     error: Schema | None = None
     """Of application/json errors, where they have a form of their own beside problem+json."""
 
@@ -76,6 +79,7 @@ _EXCHANGE = _path(
     "The exchange; amq.default is the default exchange.",
     {"type": "string", "minLength": 1, "maxLength": MAX_SHORT_STRING, "pattern": r"^[^\r\n]*$"},
 )
+_IDS: Schema = {"type": "array", "minItems": 1, "maxItems": MOST, "items": {"type": "string"}}
 _ID = _path("id", "pubd's id of the message.")
 
 _STORED = {202: ("Stored; with wait=confirmed: not confirmed in time, and pubd goes on with it.", ref("Stored"))}
@@ -129,7 +133,11 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("/messages/{id}", "GET"): Operation(
         id="show",
         summary="What became of a message",
-        parameters=(_ID, _query("body", "With the message itself.", {"enum": ["true", "false"]})),
+        parameters=(
+            _ID,
+            _query("body", "With the message itself.", {"enum": ["true", "false"]}),
+            _query("properties", "With the message itself but for its body.", {"enum": ["true", "false"]}),
+        ),
         answers={200: ("Its state, and every delivery that was not confirmed.", ref("Record"))},
         problems=(404,),
     ),
@@ -148,6 +156,28 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         parameters=(_ID,),
         answers={200: ("It is ready.", ref("Changed"))},
         problems=(404, 409),
+    ),
+    ("/messages/retry", "POST"): Operation(
+        id="retryMany",
+        summary="Publish messages again, now",
+        description="In one commit. Those that are parked or deferred are ready, with their attempts counted anew.",
+        body={"application/json": table(["ids"], {"ids": _IDS})},
+        answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
+    ),
+    ("/messages/discard", "POST"): Operation(
+        id="discardMany",
+        summary="Discard messages",
+        description="In one commit. Those that are on their way to RabbitMQ at this moment, or settled, are not.",
+        body={
+            "application/json": table(
+                ["ids"],
+                {
+                    "ids": _IDS,
+                    "reason": {"type": "string", "maxLength": MAX_REASON, "description": "Kept with the messages."},
+                },
+            )
+        },
+        answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
     ),
     ("/publish/{exchange}/{routing_key*}", "POST"): Operation(
         id="publish",
@@ -238,11 +268,33 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         problems=(429, 507),
         error=ref("ManagementError"),
     ),
+    ("/status", "GET"): Operation(
+        id="status",
+        summary="Link, lanes, books, spool and intakes at this moment",
+        answers={200: ("All of it.", ref("Status"))},
+    ),
     ("/livez", "GET"): Operation(
         id="livez", summary="Whether pubd answers", answers={200: ("It does.", ref("Health"))}
     ),
     ("/readyz", "GET"): Operation(
-        id="readyz", summary="Whether pubd takes messages now", answers={200: ("It does.", ref("Health"))}
+        id="readyz",
+        summary="Whether pubd takes messages now",
+        answers={200: ("It does.", ref("Health")), 503: ("It does not, for these reasons.", ref("Health"))},
+    ),
+    ("/publishz", "GET"): Operation(
+        id="publishz",
+        summary="Whether pubd can publish to RabbitMQ now",
+        answers={
+            200: ("It can.", ref("Health")),
+            503: ("It cannot, or not to some exchanges, for these reasons.", ref("Health")),
+        },
+    ),
+    ("/metrics", "GET"): Operation(
+        id="metrics",
+        summary="Metrics for Prometheus",
+        description="In its text format, or as OpenMetrics where Accept asks for that.",
+        media="text/plain",
+        answers={200: ("The metrics.", {"type": "string"})},
     ),
     ("/openapi.json", "GET"): Operation(
         id="openapi", summary="This document", answers={200: ("OpenAPI 3.1.", {"type": "object"})}

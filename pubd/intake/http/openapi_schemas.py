@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pubd.amqp.lane_cycle import LaneState
+from pubd.amqp.lifecycle import LinkState
 from pubd.fields import MAX_SHORT_STRING
 from pubd.intake.problem import TYPES
 from pubd.message import MAX_SECONDS
@@ -329,6 +331,15 @@ _INTEGER_OR_NULL: Schema = {"type": ["integer", "null"]}
 
 STATE: Schema = {"enum": [state.value for state in State]}
 
+
+def _reason(description: str) -> Schema:
+    found = table(
+        ["cause", "code", "text"],
+        {"cause": {"type": "string"}, "code": _INTEGER_OR_NULL, "text": {"type": "string"}},
+    )
+    return {"description": description, "anyOf": [found, {"type": "null"}]}
+
+
 _FAILURE: dict[str, Schema] = {
     "number": {"type": "integer", "minimum": 1},
     "outcome": {"type": "string"},
@@ -353,16 +364,7 @@ _RECORD: dict[str, Schema] = {
     "principal": {**_TEXT_OR_NULL, "description": "Who handed it in."},
     "due": {**_TIME, "description": "Not to be published before."},
     "settled_at": _TIME,
-    "reason": {
-        "description": "Why it is deferred, parked, expired or discarded.",
-        "anyOf": [
-            table(
-                ["cause", "code", "text"],
-                {"cause": {"type": "string"}, "code": _INTEGER_OR_NULL, "text": {"type": "string"}},
-            ),
-            {"type": "null"},
-        ],
-    },
+    "reason": _reason("Why it is deferred, parked, expired or discarded."),
     "node": _TEXT_OR_NULL,
     "channel": _INTEGER_OR_NULL,
     "tag": _INTEGER_OR_NULL,
@@ -371,7 +373,8 @@ _RECORD: dict[str, Schema] = {
 
 RECORD = table(
     list(_RECORD),
-    _RECORD | {"message": {"type": "object", "description": "As it was handed in; with ?body=true."}},
+    _RECORD
+    | {"message": {"type": "object", "description": "As it was handed in; with ?body=true or ?properties=true."}},
 )
 
 PAGE = table(
@@ -384,9 +387,123 @@ PAGE = table(
 
 CHANGED = table(["id", "state"], {"id": {"type": "string"}, "state": STATE})
 
-HEALTH = table(["status"], {"status": {"const": "ok"}})
+_TROUBLE = table(
+    ["type", "detail"],
+    {
+        "type": {"type": "string", "examples": ["spool-full", "link-waiting", "blocked", "exchange-refused"]},
+        "detail": {"type": "string", "description": "In RabbitMQ's words, where it gave any."},
+        "exchange": {"type": "string", "description": "Only messages for it wait."},
+        "since": {"type": "string", "format": "date-time"},
+    },
+)
+HEALTH = table(
+    ["status"],
+    {"status": {"enum": ["ok", "unavailable"]}, "reasons": {"type": "array", "items": _TROUBLE}},
+)
+
+DECIDED: Schema = {
+    "description": "What was done about one message, or why nothing was.",
+    "anyOf": [ref("Changed"), table(["error"], {"error": _ERROR})],
+}
+
+
+def _every(properties: dict[str, Schema], **more: Any) -> Schema:
+    """An object that has all of these properties."""
+    return table(list(properties), properties, **more)
+
+
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+
+STATUS = _every(
+    {
+        "version": {"type": "string"},
+        "pid": _COUNT,
+        "time": _TIME,
+        "uptime": {"type": "number", "minimum": 0, "description": "Seconds since the start."},
+        "accepting": {"type": "boolean", "description": "Whether submissions are taken now."},
+        "refusal": {**_TEXT_OR_NULL, "description": "Why a submission would be refused now."},
+        "troubles": {
+            "type": "array",
+            "items": _TROUBLE,
+            "description": "What keeps pubd from accepting or publishing, as /readyz and /publishz say it.",
+        },
+        "link": _every(
+            {
+                "state": {"enum": [state.value for state in LinkState]},
+                "url": {"type": "string", "description": "The broker's, without the password."},
+                "reason": _reason("Why it is not connected, or was not the last time."),
+                "blocked": {**_TEXT_OR_NULL, "description": "RabbitMQ's words, while it blocks the connection."},
+            }
+        ),
+        "refused": {
+            "type": "array",
+            "items": _every({"declaration": {"type": "string"}, "reason": _reason("RabbitMQ's words.")}),
+            "description": "Declarations of pubd.toml that RabbitMQ refused.",
+        },
+        "lanes": {
+            "type": "array",
+            "items": _every(
+                {
+                    "exchange": {"type": "string"},
+                    "state": {"enum": [state.value for state in LaneState]},
+                    "reason": _reason("Why RabbitMQ refused it last."),
+                    "in_flight": _COUNT,
+                    "bytes": _COUNT,
+                    "suspects": {
+                        **_COUNT,
+                        "description": "Messages of which one may have made RabbitMQ close the channel.",
+                    },
+                }
+            ),
+            "description": "One for each exchange that messages are published to.",
+        },
+        "books": _every(
+            {
+                **dict.fromkeys(
+                    (
+                        *("accepted", "confirmed", "expired", "discarded"),
+                        *("ready", "deferred", "parked", "in_flight", "held", "bytes"),
+                    ),
+                    _COUNT,
+                ),
+                "difference": {
+                    "type": "integer",
+                    "description": "accepted - (confirmed + expired + discarded + held): anything but 0 is an alarm.",
+                },
+            }
+        ),
+        "deliveries": _every(
+            dict.fromkeys(("published", "pending", "acked", "nacked", "returned", "lost", "poison"), _COUNT),
+            description="Since the start.",
+        ),
+        "oldest": {**_TIME, "description": "When the oldest message that is ready or in flight was accepted."},
+        "spool": _every(
+            {
+                "path": {**_TEXT_OR_NULL, "description": "null: in memory."},
+                "answers": {"type": "boolean", "description": "Whether it did just now."},
+                "max_bytes": _INTEGER_OR_NULL,
+                "max_messages": _INTEGER_OR_NULL,
+                "min_free": _INTEGER_OR_NULL,
+                "free": {**_INTEGER_OR_NULL, "description": "Bytes that its disk has free."},
+                "retain": {"type": "number", "description": "Seconds for which settled messages stay known."},
+            }
+        ),
+        "intakes": {
+            "type": "array",
+            "items": _every(
+                {
+                    "name": {"type": "string"},
+                    "listens": {"type": "array", "items": {"type": "string"}},
+                    "connections": _INTEGER_OR_NULL,
+                }
+            ),
+        },
+    }
+)
 
 SCHEMAS: dict[str, Schema] = {
+    "Decided": DECIDED,
+    "Status": STATUS,
     "Message": MESSAGE,
     "Headers": HEADERS,
     "HeaderValue": HEADER_VALUE,

@@ -166,7 +166,10 @@ class Routes:
     """All routes of the intake; of two that match, the one given first."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._all = tuple(routes)
+        first: dict[str, Route] = {}
+        for route in routes:
+            first.setdefault(route.path, route)
+        self._all = tuple(first.values())
         self._plain: dict[str, Route] = {}
         self._templates: dict[str, list[_Template]] = {}
         for route in self._all:

@@ -1,0 +1,118 @@
+"""Asking the running daemon: JSON answers, and every way in which there is none as a Failure that says what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import click
+
+from pubd.cli.client import AnswerLost, Unreachable
+from pubd.cli.connect import connect, server_options
+from pubd.cli.durations import Duration
+from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, UNREACHABLE, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pubd.cli.client import Answer, Client
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+_SERVER = ("server", "token", "token_file", "cacert", "cert", "key")
+
+
+class Unknown(Failure):
+    """pubd knows no such message."""
+
+
+class Daemon:
+    """``timeout`` is how many seconds one answer may take."""
+
+    def __init__(self, client: Client, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._clock = clock
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return str(self._client.server)
+
+    def get(self, path: str, **query: str | None) -> Any:
+        """The JSON of an answer; what is None is left out of the query. Raises Failure."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path)
+
+    def post(self, path: str, value: Any) -> Any:
+        """The same for a request with ``value`` as its body."""
+        return self._ask("POST", path, json.dumps(value).encode())
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        deadline = self._clock() + self._timeout
+        try:
+            answer = self._client.ask(method, path, deadline=deadline, body=body, headers=headers)
+        except Unreachable as error:
+            raise Failure(str(error), UNREACHABLE) from None
+        except AnswerLost as error:
+            raise Failure(f"{error}; look at pubd's log, and try again", UNREACHABLE) from None
+        if answer.status != 200:
+            raise self._refused(answer)
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise self.strange() from None
+
+    def strange(self) -> Failure:
+        """For an answer that no pubd gives."""
+        return Failure(f"{self.address} did not answer as pubd does; check the address: --server", UNREACHABLE)
+
+    def _refused(self, answer: Answer) -> Failure:
+        sentence, type = answer.sentence, answer.problem.get("type")
+        if answer.status == 401:
+            return Failure(f"{sentence}: --token-file FILE, or PUBD_TOKEN; 'pubd token new NAME' makes one")
+        if answer.status == 403:
+            return Failure(
+                f"{sentence}: it takes a [[principal]] with operate = true in pubd.toml, and its --token-file"
+            )
+        if answer.status == 404 and type == "not-found" and answer.problem.get("field") == "id":
+            return Unknown(f"{sentence}; those it knows are listed by 'pubd list'")
+        if answer.status == 404:
+            return Failure(f"{self.address} has no such page ({sentence}); is that pubd, of this version? See --server")
+        if answer.status in (429, 503, 507):
+            later = f" in {answer.retry_after:.0f} s" if answer.retry_after else " later"
+            return Failure(f"{sentence}; try again{later}, and see 'pubd status'", TRY_LATER)
+        return Failure(f"{sentence} ({answer.problem['field']})" if "field" in answer.problem else sentence, REFUSED)
+
+
+def daemon_options(command: _Command) -> _Command:
+    """Adds the options of :func:`daemon`."""
+    timeout = click.option(
+        "--timeout", type=Duration(), default="30s", show_default=True, help="How long one answer may take."
+    )
+    return server_options(timeout(command))
+
+
+@contextmanager
+def daemon(options: dict[str, Any]) -> Iterator[Daemon]:
+    """The daemon of these options, which are taken out of ``options``; strange answers are a Failure."""
+    timeout = options.pop("timeout")
+    with connect(**{name: options.pop(name) for name in _SERVER}) as client:
+        try:
+            yield Daemon(client, timeout=timeout)
+        except KeyboardInterrupt:
+            raise Failure("interrupted", INTERRUPTED) from None
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+            # Whatever it is that answers, it is not this version's pubd.
+            raise Failure(
+                f"{client.server} answers as no pubd of this version does; check --server, and 'pubd --version'",
+                UNREACHABLE,
+            ) from None
+
+
+def path_of(id: str) -> str:
+    """The path of a message."""
+    return f"/messages/{quote(id, safe='', errors='surrogateescape')}"

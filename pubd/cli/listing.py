@@ -1,0 +1,104 @@
+"""``pubd list``: messages in order of acceptance, a line each."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from pubd.cli.client import plain
+from pubd.cli.daemon import daemon, daemon_options
+from pubd.cli.pages import pages
+from pubd.cli.screen import Column, Screen, json_line, output
+from pubd.cli.wording import exchange as exchange_name
+from pubd.cli.wording import since, why
+from pubd.cli.wording import state as state_of
+
+STATES = ("ready", "deferred", "parked", "confirmed", "expired", "discarded")
+LIMIT = 100
+#: From this width on there is room for routing keys.
+WIDE = 110
+
+_COLUMNS = (
+    Column("ID", width=36),
+    Column("STATE", width=9),
+    Column("AGE", width=4, right=True),
+    Column("EXCHANGE", share=2),
+)
+
+
+@click.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("-e", "--exchange", help="Only those for this exchange; amq.default is the default exchange.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="How many at most.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--after", metavar="ID", help="Begin after this message.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: everything known of each message.")
+@daemon_options
+def list_messages(
+    state: str | None,
+    exchange: str | None,
+    limit: int,
+    everything: bool,
+    after: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """List the messages that pubd knows: what waits and why, and what was settled within 'retain'.
+
+    Exit codes: 0 done (even if there are none), 1 refused, 2 usage, 3 pubd is not reachable, 75 try again later.
+    """
+    screen, shown, first = Screen(), 0, True
+    rest: str | None = None
+    with daemon(options) as asked, output():
+        for found, rest in pages(  # noqa: B007 (it is what remains)
+            asked,
+            state=state,
+            exchange=asked_exchange(exchange),
+            after=after,
+            limit=None if everything else limit,
+        ):
+            if as_json:
+                for record in found:
+                    json_line(record)
+            elif found:
+                _table(screen, found, header=first)
+                first = False
+            shown += len(found)
+    if as_json:
+        return
+    if rest is not None:
+        click.echo(f"pubd: there may be more; go on with --after {plain(rest)}, or give --all", err=True)
+    elif not shown:
+        click.echo("pubd: there are no such messages", err=True)
+
+
+def asked_exchange(name: str | None) -> str | None:
+    """As the API takes it: the default exchange has an empty name there."""
+    return "" if name == "amq.default" else name
+
+
+def _table(screen: Screen, records: list[dict[str, Any]], *, header: bool) -> None:
+    now = time.time()
+    wide = screen.width >= WIDE
+    columns = [*_COLUMNS, *([Column("KEY", share=2)] if wide else []), Column("REASON", share=4 if wide else 3)]
+    rows = []
+    for record in records:
+        row = [plain(record["id"]), state_of(record), since(record["accepted_at"], now)]
+        row.append(exchange_name(record["exchange"]))
+        if wide:
+            row.append(plain(record["routing_key"]))
+        rows.append([*row, _shortened(record, now)])
+    screen.table(columns, rows, header=header)
+
+
+def _shortened(record: dict[str, Any], now: float) -> str:
+    """Why, and for what is settled, how long ago."""
+    if record["state"] == "confirmed" and record["settled_at"] is not None:
+        return f"{since(record['settled_at'], now)} ago"
+    if record["state"] == "ready" and record["reason"] is None and record["failures"]:
+        last = record["failures"][-1]
+        seconds = since(last["at"], now) if last["at"] else "?"
+        return f"{plain(str(last['outcome']))} {seconds} ago"
+    return why(record, now)

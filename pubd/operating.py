@@ -1,0 +1,125 @@
+"""What a running pubd shows of itself over HTTP: /metrics, /livez, /readyz and /publishz."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pubd.intake.http.answer import Answer, json_answer
+from pubd.intake.http.route import Action, Route
+from pubd.intake.http.status import Look
+from pubd.operate.health import Health
+from pubd.operate.metrics import Metrics
+from pubd.operate.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pubd.config import SpoolConfig
+    from pubd.intake.http.request import Request
+    from pubd.operate.health import Trouble
+    from pubd.operate.reading import IntakeReading
+    from pubd.publisher import Publisher
+
+#: Seconds after which a probe that was told "no" may ask again.
+AGAIN = 5
+#: Reasons in one answer: each of thousands of exchanges may have one.
+MOST = 100
+
+
+class Operating:
+    """``health`` is a service, to be started with the others; ``routes`` are for the HTTP intake.
+
+    ``intakes`` may get more readings until the first request.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Any,
+        publisher: Publisher,
+        spool: SpoolConfig,
+        intakes: Sequence[IntakeReading],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        free = _free_of(spool)
+        tally = Tally()
+        publisher.observers.add(tally)
+        self.health = Health(clock=clock, wall=wall, publisher=publisher, limits=spool.limits, free=free)
+        self.metrics = Metrics(
+            publisher=publisher,
+            tally=tally,
+            health=self.health,
+            limits=spool.limits,
+            intakes=intakes,
+            free=free,
+            wall=wall,
+        )
+
+    def routes(self) -> Iterable[Route]:
+        """Health checks that a load balancer needs are for everybody; what names exchanges and brokers is not."""
+        return (
+            Route(path="/metrics", actions={"GET": Action(act=self._metrics)}),
+            Route(path="/livez", actions={"GET": Action(act=_live, everybody=True)}),
+            Route(path="/readyz", actions={"GET": Action(act=self._ready, everybody=True)}),
+            Route(path="/publishz", actions={"GET": Action(act=self._publishes)}),
+        )
+
+    async def look(self) -> Look:
+        """What keeps pubd from accepting or publishing, as /readyz and /publishz have it."""
+        spool = await self.health.spool()
+        troubles = [_as_json(trouble) for trouble in (*self.health.accepting(), *self.health.publishing())]
+        return Look(answers=spool.answers, oldest=spool.oldest, troubles=troubles)
+
+    async def _metrics(self, request: Request) -> Answer:
+        headers = request.headers
+        page = await self.metrics.page(headers.get("accept", ""), headers.get("accept-encoding", ""))
+        vary = (b"Vary", b"Accept, Accept-Encoding")
+        more = ((b"Content-Encoding", page.encoding), vary) if page.encoding else (vary,)
+        return Answer(200, page.body, page.content_type, more)
+
+    async def _ready(self, _: Request) -> Answer:
+        await self.health.ask()
+        return _said(self.health.accepting())
+
+    def _publishes(self, _: Request) -> Answer:
+        return _said(self.health.publishing())
+
+
+def _live(_: Request) -> Answer:
+    return json_answer({"status": "ok"})
+
+
+def _said(troubles: Sequence[Trouble]) -> Answer:
+    if not troubles:
+        return json_answer({"status": "ok", "reasons": []})
+    reasons = [_as_json(trouble) for trouble in troubles[:MOST]]
+    if len(troubles) > MOST:
+        reasons.append({"type": "more", "detail": f"{len(troubles) - MOST} further reasons are left out"})
+    return json_answer({"status": "unavailable", "reasons": reasons}, 503, headers=((b"Retry-After", b"%d" % AGAIN),))
+
+
+def _as_json(trouble: Trouble) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": trouble.type, "detail": trouble.detail}
+    if trouble.exchange is not None:
+        found["exchange"] = trouble.exchange
+    if trouble.since is not None:
+        moment = datetime.fromtimestamp(trouble.since, UTC)
+        found["since"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return found
+
+
+def _free_of(spool: SpoolConfig) -> Callable[[], int] | None:
+    """How to ask the spool's disk for its free bytes."""
+    if spool.path is None:
+        return None
+    # As twistd may change its directory afterwards.
+    directory = os.path.dirname(os.path.abspath(spool.path))
+
+    def free() -> int:
+        disk = os.statvfs(directory)
+        return disk.f_bavail * disk.f_frsize
+
+    return free
