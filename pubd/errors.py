@@ -50,7 +50,8 @@ class SpoolInUse(SpoolError):
     """Another process has the spool: stop that one, or use another spool."""
 
     def __init__(self, path: object, pid: str) -> None:
-        super().__init__(f"the spool {path} is in use by process {pid}: stop that one, or use another spool")
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"the spool {path} is in use by {holder}: stop that one, or use another spool")
         self.pid = pid
 
 
@@ -89,7 +90,7 @@ class QuotaExceeded(PubdError):
     """More than the principal's rate: submit it again after ``retry_after`` seconds."""
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"more than your quota allows; submit it again after {retry_after:.1f} s")
+        super().__init__(f"more than your quota allows; submit it again after {max(retry_after, 0.1):.1f} s")
         self.retry_after = retry_after
 
 

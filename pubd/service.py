@@ -21,6 +21,10 @@ from pubd.errors import InvalidOption
 from pubd.intake.timer import TimerIntake
 from pubd.intakes import intakes
 from pubd.operate.account_log import AccountLog
+from pubd.operate.sd_notify import NotifySocket
+from pubd.operate.sentence import sentence
+from pubd.operate.systemd import CLOSING, Systemd, process_watchdog
+from pubd.operate.twistd_log import give_observer
 from pubd.options import Options as PublisherOptions
 from pubd.publisher import Publisher
 from pubd.spool.base import Limits
@@ -50,7 +54,22 @@ WATCHED, READ = 1.0, 60.0
 
 
 class _InTurn(MultiService):
-    """Stops its services one after the other, the last one first: each outlives what was added after it."""
+    """Starts its services in their order, and no more of them once pubd is to end: nobody is to connect to it then.
+
+    Stops them one after the other, the last one first: each outlives what was added after it.
+    """
+
+    def __init__(self, end: ProcessEnd) -> None:
+        super().__init__()
+        self._end = end
+
+    def startService(self) -> None:
+        """As IService says."""
+        Service.startService(self)
+        for service in self:
+            if self._end.stopping:
+                break
+            service.startService()
 
     def stopService(self) -> Deferred[None]:
         """Fires when the last one has stopped."""
@@ -58,11 +77,24 @@ class _InTurn(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for service in reversed(list(self)):
+        for service in reversed([each for each in self if each.running]):
             try:
                 await maybeDeferred(service.stopService)
             except Exception:
                 log.failure("{service} did not stop; going on", service=service)
+
+
+class _Logged(_InTurn):
+    """Logs as its configuration has it, where twistd's own options leave that open."""
+
+    def __init__(self, end: ProcessEnd, options: Options, config: Config, reactor: Any) -> None:
+        super().__init__(end)
+        self._options, self._log, self._reactor = options, config.log, reactor
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd, which is about to begin logging, asks the application that it gives."""
+        give_observer(parent, getattr(self._options, "parent", None), self._log, os.environ, self._reactor)
+        super().setServiceParent(parent)
 
 
 class _Shutdown:
@@ -90,7 +122,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     _raise_limit_of_files()
     # pika reports by log lines, some with tracebacks, what the link logs in one sentence.
     logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
-    return _daemon(options.config, reactor) if options.config is not None else _example(options, reactor)
+    return _daemon(options, options.config, reactor) if options.config is not None else _example(options, reactor)
 
 
 def _raise_limit_of_files() -> None:
@@ -106,7 +138,8 @@ def _raise_limit_of_files() -> None:
 
 
 def _example(options: Options, reactor: Any) -> IService:
-    tree, end = _InTurn(), ProcessEnd(reactor=reactor)
+    end = ProcessEnd(reactor=reactor)
+    tree = _InTurn(end)
     publisher = _publisher(
         reactor,
         end,
@@ -140,10 +173,11 @@ def _example(options: Options, reactor: Any) -> IService:
     return tree
 
 
-def _daemon(config: Config, reactor: Any) -> IService:
+def _daemon(options: Options, config: Config, reactor: Any) -> IService:
     for hint in config.hints:
         log.warn("{hint}", hint=str(hint))
-    tree, end = _InTurn(), ProcessEnd(reactor=reactor)
+    end = ProcessEnd(reactor=reactor)
+    tree = _Logged(end, options, config, reactor)
     delivery, spool = config.delivery, config.spool
     publisher = _publisher(
         reactor,
@@ -178,6 +212,19 @@ def _daemon(config: Config, reactor: Any) -> IService:
         # A certificate that cannot be read, say: what the configuration alone does not show.
         print(f"pubd: {error}", file=sys.stderr)
         raise SystemExit(os.EX_CONFIG) from None
+    if (socket := NotifySocket.from_environment(os.environ)) is not None:
+        # Last, and so the first to stop: systemd is to hear of a stop when it begins.
+        Systemd(
+            clock=reactor,
+            socket=socket,
+            ready=lambda: publisher.ready and not end.stopping,
+            oldest=publisher.oldest,
+            sentence=lambda oldest: sentence(
+                publisher.status(), publisher.account(), oldest=oldest, brokers=len(config.broker.urls)
+            ),
+            watchdog=process_watchdog(),
+            stopping=delivery.drain_timeout + CLOSING,
+        ).setServiceParent(tree)
     return tree
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, Failure
+from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, USAGE, Failure
 from pubd.cli.feed import Feed, digest, is_file
 from pubd.cli.progress import progress, summary
 from pubd.cli.report import Output, OutputFailed, Printer, Tally
@@ -69,6 +70,8 @@ def send_many(
         )
     if why is not None:
         next_line = max(stream.answered + 1, first)
+        if stream.answered < first:
+            raise Failure(why.sentence, why.code)
         again = "the same command again" if resume or size is not None else f"the same with --resume {name} again"
         raise Failure(
             f"{why.sentence}. The lines before {next_line} are answered; to go on, give {again}, or add "
@@ -90,6 +93,8 @@ def _written(fd: int) -> int:
 def _name(fd: int, seasoning: bytes, resume: str | None, quiet: bool) -> tuple[str, int | None]:
     """What the keys of lines begin with, and the size of what is to be read of a file."""
     try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise Failure("the input is a directory; name a file, or - for standard input", USAGE)
         if not is_file(fd):
             return resume or os.urandom(16).hex(), None
         if resume is not None:

@@ -46,7 +46,9 @@ def send_one(
     tally = Tally(wait=submission.wait)
     tally.count(result)
     if result.error:
-        stored = f"; it is stored as {result.id}" if tally.code == NOT_CONFIRMED and result.id else ""
+        stored = ""
+        if tally.code == NOT_CONFIRMED and result.id:
+            stored = f"; once the cause is gone: pubd retry {result.id}; to drop it: pubd discard {result.id}"
         raise Failure(result.sentence + stored, tally.code)
     if tally.code:
         raise Failure(

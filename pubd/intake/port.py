@@ -166,9 +166,10 @@ class _Lock:
                 # Its holder removed it between our two steps.
                 os.close(self._fd)
             except BlockingIOError:
-                holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
                 os.close(self._fd)
-                problem = f"is in use by process {holder}; stop that one, or use another path"
+                who = f"process {holder}" if holder else "another process"
+                problem = f"is in use by {who}; stop that one, or use another path"
                 raise InvalidOption(f"{endpoint.text!r} {problem}") from None
             except BaseException:
                 os.close(self._fd)

@@ -67,6 +67,8 @@ class Certificates:
             context: SSL.Context = ssl.CertificateOptions(**options).getContext()
         except (SSL.Error, ValueError, TypeError):
             raise self._unusable("key", files.key, f"it does not belong to {files.certificate}") from None
+        # Twisted's own answer to a client that offers protocols (ALPN), as curl does, is to refuse it.
+        context.set_alpn_select_callback(_protocol)
         return context
 
     def _certificates(self, option: str, path: str) -> list[x509.Certificate]:
@@ -93,6 +95,14 @@ class Certificates:
 
     def _unusable(self, option: str, path: str, problem: str) -> InvalidOption:
         return InvalidOption(f"{self._endpoint.text!r}: {option}: {path}: {problem}")
+
+
+def _protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """HTTP/1.1 for whoever offers it; whoever offers other protocols only is told of none, and may go on."""
+    return _HTTP if _HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+_HTTP = b"http/1.1"
 
 
 class TlsFactory(TLSMemoryBIOFactory):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import apsw
 import attrs
 
-from pubd.errors import SpoolError
+from pubd.errors import SpoolError, SpoolFull
 from pubd.outcome import State
 from pubd.spool import faults, schema
 from pubd.spool.database import Database
@@ -63,7 +63,12 @@ def _opened(path: Path) -> Iterator[Database]:
         tag, last_seq = row
         yield Database(connection, Ids(tag, last_seq, lambda: 0.0))
     except (apsw.Error, OSError, UnicodeDecodeError) as error:
-        raise faults.translated(error, path) from error
+        problem = faults.translated(error, path)
+        if isinstance(problem, SpoolFull):
+            problem = SpoolError(
+                f"to read {path} takes some room on its disk, and there is none; make room, and try again"
+            )
+        raise problem from error
     finally:
         if connection is not None:
             connection.close(True)

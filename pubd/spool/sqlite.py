@@ -116,6 +116,11 @@ class SqliteSpool:
         if self._thread is not None:
             return fail(SpoolError(f"the spool {self.path} is open already"))
         self._closing, self._closed, self._broken = False, [], None
+        try:
+            # At once: whoever starts several services is to know before it starts the next one.
+            self._lock = SpoolLock(self.path)
+        except Exception as error:
+            return fail(faults.translated(error, self.path))
         opened: Deferred[None] = Deferred()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="pubd-spool", daemon=True)
         self._thread.start()
@@ -343,7 +348,6 @@ class SqliteSpool:
         return True
 
     def _open_store(self) -> tuple[apsw.Connection, Store]:
-        self._lock = SpoolLock(self.path)
         connection: apsw.Connection | None = None
         try:
             self._create()

@@ -194,6 +194,7 @@ ROWS: dict[str, tuple[bytes, int]] = {
     "a name that was bound again": (post(host="Host: example.com\r\n"), 403),
     "an id that is none": (get("/messages/none"), 404),
     "an unknown state": (get("/messages?state=lost"), 400),
+    "no id after which to go on": (get("/messages?after=zzz"), 400),
     "a limit of 0": (get("/messages?limit=0"), 400),
 }
 

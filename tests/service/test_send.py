@@ -188,7 +188,11 @@ def test_a_message_that_is_refused_names_the_field(send: Send, daemon: ScriptedD
 
 def test_a_returned_message_is_4_and_its_id_is_told(send: Send) -> None:
     done = send("-e", "nowhere", "-b", "x", "--wait")
-    assert (done.exit_code, done.stdout, done.stderr) == (4, "id-1\n", "pubd: no queue got it; it is stored as id-1\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        4,
+        "id-1\n",
+        "pubd: no queue got it; once the cause is gone: pubd retry id-1; to drop it: pubd discard id-1\n",
+    )
 
 
 def test_what_is_not_confirmed_in_time_is_75_and_stored(send: Send, daemon: ScriptedDaemon) -> None:
@@ -198,7 +202,7 @@ def test_what_is_not_confirmed_in_time_is_75_and_stored(send: Send, daemon: Scri
     assert done.stderr.startswith("pubd: stored, but not confirmed within 0.5 s; pubd goes on with it. ")
     assert "--idempotency-key send:" in done.stderr
     assert "trying again" not in done.stderr
-    assert 0.2 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.2
     assert len(daemon.stored) == 1
 
 
@@ -254,7 +258,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, send: Send) -> None:
     done = send("--ndjson", str(tmp_path / "none"))
     assert (done.exit_code, "No such file" in done.stderr) == (1, True)
     done = send("--ndjson", str(tmp_path))
-    assert (done.exit_code, "directory" in done.stderr) == (1, True)
+    assert (done.exit_code, "directory" in done.stderr) == (2, True)
 
 
 # Where the daemon is
@@ -614,7 +618,7 @@ def test_a_daemon_that_restarts_is_waited_for(tmp_path: Path) -> None:
 def test_a_daemon_that_does_not_come_back_is_3(tmp_path: Path) -> None:
     daemon = ScriptedDaemon([None])
     daemon.delay = 0.2
-    file = lines_file(tmp_path / "f", 3000)
+    file = lines_file(tmp_path / "f", 20_000)
     with listening(daemon, tmp_path / "s") as url:
         sent = process(url, "--ndjson", file, "--timeout", "1s", "-o", "none")
         until(lambda: daemon.stored)

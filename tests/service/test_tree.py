@@ -57,7 +57,7 @@ def own_signals() -> Iterator[None]:
 def test_each_service_outlives_what_was_added_after_it() -> None:
     story: list[str] = []
     slow: Deferred[None] = Deferred()
-    tree = _InTurn()
+    tree = _InTurn(ProcessEnd(reactor=Reactor()))
     for part in (Part("first", story), Part("second", story, slow), Part("third", story)):
         tree.addService(part)
     tree.startService()
@@ -69,10 +69,27 @@ def test_each_service_outlives_what_was_added_after_it() -> None:
     assert story[3:] == ["second stopped", "first stops", "first stopped"]
 
 
+def test_what_comes_after_a_service_that_ends_pubd_is_not_started() -> None:
+    story: list[str] = []
+    end = ProcessEnd(reactor=Reactor(), exit=lambda _: None)
+    tree = _InTurn(end)
+
+    class Failing(Part):
+        def startService(self) -> None:
+            self.running = 1
+            end.stop(1)
+
+    for part in (Part("first", story), Failing("second", story), Part("third", story)):
+        tree.addService(part)
+    tree.startService()
+    assert tree.stopService().called
+    assert story == ["second stops", "second stopped", "first stops", "first stopped"]
+
+
 def test_a_service_that_fails_to_stop_does_not_keep_the_others(logged: Logged) -> None:
     story: list[str] = []
     failing: Deferred[None] = Deferred()
-    tree = _InTurn()
+    tree = _InTurn(ProcessEnd(reactor=Reactor()))
     for part in (Part("first", story), Part("second", story, failing)):
         tree.addService(part)
     tree.startService()

@@ -83,6 +83,7 @@ TABLE: dict[str, tuple[bytes, list[object]]] = {
     "a line over the limit": (b"x" * (MAX_LINE + 1) + b"\n", ["too-large"]),
     "a line over the limit, never ended": (b"x" * (3 * MAX_LINE), ["too-large"]),
     "a message over the limit": (message(body="x" * MAX_LINE), ["too-large"]),
+    "an operation that there is not": (b'{"op":"wait","id":"1"}\n', [bad("op")]),
     "a bad token": (b'{"op":"auth","token":"guess"}\n', ["not-authenticated"]),
 }
 

@@ -172,6 +172,10 @@ def _make(path: Path | str, mode: int, directory: int | None) -> None:
     # The umask is for files of users, not for a directory that is there to be written to. chmod of what was just made.
     descriptor = os.open(path, _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     try:
-        os.fchmod(descriptor, mode)
+        try:
+            os.fchmod(descriptor, mode)
+        except PermissionError:
+            # RestrictSUIDSGID= of a systemd unit forbids the bit by which files get the directory's group.
+            os.fchmod(descriptor, mode & 0o777)
     finally:
         os.close(descriptor)

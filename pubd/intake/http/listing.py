@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PAGE, MOST = 100, 1000
 #: States in which pubd still answers for a message.
 OPEN = (State.READY, State.DEFERRED, State.PARKED)
+_ID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Held(Protocol):
@@ -137,6 +139,9 @@ def _query(arguments: dict[str, str]) -> Query:
     limit = arguments.get("limit", str(PAGE))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= MOST):
         raise Refusal("malformed", f"must be a whole number from 1 to {MOST}", field="limit")
+    after = arguments.get("after")
+    if after is not None and not _ID.fullmatch(after):
+        raise Refusal("malformed", "must be the id of a message, such as the next of a page", field="after")
     state = None
     if "state" in arguments:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 USUAL_WAIT, LONGEST_WAIT = 30.0, 3600.0
 
 
+_KEYS = frozenset(("wait", "timeout", "op"))
+_SPECIAL = re.compile(rb'"(?:wait|timeout|op)"')
+_NO_OPERATION = (
+    'is no key of a message; "auth" belongs into the first line of a connection, and who wants to know of the '
+    'settlement writes "wait": "confirmed" into the message'
+)
+
+
 @attrs.frozen
 class Batch:
     """Lines taken apart: a message or what is wrong with it for each; ``waits`` are seconds, by place of the line."""
@@ -30,7 +39,7 @@ class Batch:
 
 def requests(lines: Sequence[bytes], *, max_line: int) -> Batch:
     """Take lines apart. Raises nothing for any bytes."""
-    special = [place for place, line in enumerate(lines) if b'"wait"' in line or line == TOO_LONG]
+    special = [place for place, line in enumerate(lines) if line == TOO_LONG or _SPECIAL.search(line)]
     if not special:
         return Batch(list(decode_lines(lines)), {})
     found: list[Any] = [None] * len(lines)
@@ -62,9 +71,11 @@ def _special(line: bytes, place: int, waits: dict[int, float], max_line: int) ->
         return problem("too-large", f"the line is over the limit of {max_line} bytes (max_line); nothing was accepted")
     try:
         asked = loads(line)
-        if not isinstance(asked, dict) or "wait" not in asked:
-            # Not every line with the word in it wishes to wait.
+        if not isinstance(asked, dict) or asked.keys().isdisjoint(_KEYS):
+            # Not every line with such a word in it asks for something.
             return decode_lines([line])[0]
+        if "op" in asked:
+            raise InvalidMessage("op", _NO_OPERATION)
         wait = _wait(asked)
         message = decode_object(asked)
     except InvalidMessage as error:
@@ -77,10 +88,10 @@ def _special(line: bytes, place: int, waits: dict[int, float], max_line: int) ->
 
 def _wait(asked: dict[str, Any]) -> float | None:
     """Take ``wait`` and ``timeout`` off; seconds to wait for the settlement, or None."""
-    how, timeout = asked.pop("wait"), asked.pop("timeout", None)
+    how, timeout = asked.pop("wait", "stored"), asked.pop("timeout", None)
     if how == "stored":
         if timeout is not None:
-            raise InvalidMessage("timeout", 'goes with "wait": "confirmed" only; remove it')
+            raise InvalidMessage("timeout", 'goes with "wait": "confirmed" only; add that, or remove it')
         return None
     if how != "confirmed":
         raise InvalidMessage("wait", 'must be "stored" or "confirmed"')
