@@ -23,14 +23,16 @@ from pubd.operate.reading import IntakeReading
 from pubd.operating import Operating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from twisted.application.service import IService
 
     from pubd.config import Config
     from pubd.errors import InvalidOption
+    from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
     from pubd.outcome import Reason
     from pubd.publisher import Publisher
+    from pubd.schedule import Schedule
 
 
 def intakes(
@@ -40,112 +42,139 @@ def intakes(
 
     Raises :class:`pubd.errors.InvalidOption` for endpoints that cannot be used.
     """
-    access = Access(config.access.principals, anonymous=config.access.anonymous)
-    # One of each for all intakes: whoever uses two of them has one quota.
-    quotas, refusals = Quotas(), Refusals(clock=reactor)
-    readings: list[IntakeReading] = []
-    ways: list[Callable[[], WayIn]] = []
+    return _Intakes(config, reactor, publisher, failed).services()
 
-    def door(max_unanswered: int) -> Door:
-        return Door(publisher=publisher, clock=reactor, quotas=quotas, refusals=refusals, max_unanswered=max_unanswered)
 
-    operating = Operating(clock=reactor, publisher=publisher, spool=config.spool, intakes=readings)
-    yield operating.health
-    if config.schedules:
-        path = config.spool.path
-        ways.append(lambda: WayIn(name="schedule", listens=[schedule.name for schedule in config.schedules]))
-        yield ScheduleIntake(
-            clock=reactor,
+class _Intakes:
+    """What they have in common, and for each of them how it is made and what it shows of itself."""
+
+    def __init__(
+        self, config: Config, reactor: Any, publisher: Publisher, failed: Callable[[InvalidOption], None]
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._publisher = publisher
+        self._failed = failed
+        self._access = Access(config.access.principals, anonymous=config.access.anonymous)
+        # One of each for all intakes: whoever uses two of them has one quota.
+        self._quotas, self._refusals = Quotas(), Refusals(clock=reactor)
+        self._readings: list[IntakeReading] = []
+        self._ways: list[Callable[[], WayIn]] = []
+        self._operating = Operating(clock=reactor, publisher=publisher, spool=config.spool, intakes=self._readings)
+
+    def services(self) -> Iterator[IService]:
+        config = self._config
+        yield self._operating.health
+        if config.schedules:
+            yield self._schedules(config.schedules)
+        if config.directory is not None:
+            yield self._directory(config.directory)
+        if config.lines is not None:
+            yield self._lines(config.lines)
+        if config.http is not None:
+            yield self._http(config.http)
+
+    def _schedules(self, schedules: Sequence[Schedule]) -> ScheduleIntake:
+        path = self._config.spool.path
+        self._ways.append(lambda: WayIn(name="schedule", listens=[schedule.name for schedule in schedules]))
+        return ScheduleIntake(
+            clock=self._reactor,
             wall=time.time,
-            submit=publisher.submit,
-            schedules=config.schedules,
+            submit=self._publisher.submit,
+            schedules=schedules,
             hostname=socket.gethostname(),
             diary=FileDiary(Path(f"{path}.schedules")) if path is not None else None,
         )
-    if config.directory is not None:
-        directory = str(config.directory.path)
-        ways.append(lambda: WayIn(name="directory", listens=[directory]))
-        named = {principal.name: principal for principal in config.access.principals}
-        directory_door = door(config.directory.max_unanswered)
-        readings.append(_reading("directory", directory_door, config.directory.max_unanswered))
-        yield DirectoryIntake(
-            reactor=reactor,
-            options=config.directory,
-            door=directory_door,
-            principal=named[config.directory.principal] if config.directory.principal else access.anonymous,
-            access=access,
+
+    def _directory(self, options: DirectoryOptions) -> DirectoryIntake:
+        self._ways.append(lambda: WayIn(name="directory", listens=[str(options.path)]))
+        door, reading = self._door("directory", options.max_unanswered)
+        self._readings.append(reading)
+        named = {principal.name: principal for principal in self._access.principals}
+        return DirectoryIntake(
+            reactor=self._reactor,
+            options=options,
+            door=door,
+            principal=named[options.principal] if options.principal else self._access.anonymous,
+            access=self._access,
         )
-    if config.lines is not None:
-        lines_door = door(config.lines.max_unanswered)
-        lines = LinesIntake(
-            reactor=reactor,
-            options=config.lines,
-            door=lines_door,
-            access=access,
-            refusals=refusals,
-            failed=failed,
+
+    def _lines(self, options: LinesOptions) -> LinesIntake:
+        door, reading = self._door("lines", options.max_unanswered)
+        intake = LinesIntake(
+            reactor=self._reactor,
+            options=options,
+            door=door,
+            access=self._access,
+            refusals=self._refusals,
+            failed=self._failed,
         )
-        reading = _reading("lines", lines_door, config.lines.max_unanswered)
-        readings.append(
-            attrs.evolve(
-                reading,
-                connections=lambda: lines.connections,
-                max_connections=config.lines.max_connections,
-                refused=lambda: lines.refused_connections,
-            )
-        )
-        ways.append(lambda: _way("lines", lines))
-        yield lines
-    if config.http is not None:
-        http_door = door(config.http.max_unanswered)
+        self._shown(intake, reading, options.max_connections)
+        return intake
+
+    def _http(self, options: HttpOptions) -> HttpIntake:
+        door, reading = self._door("http", options.max_unanswered)
+        config, publisher = self._config, self._publisher
+        own = self._operating.routes()
         foreign = foreign_routes(
-            door=http_door,
-            clock=reactor,
+            door=door,
+            clock=self._reactor,
             vhosts={url.vhost for url in config.broker.urls},
             refusal=partial(_refusal, publisher),
         )
-        own = operating.routes()
         status = status_routes(
             publisher=publisher,
             spool=SpoolFacts(path=config.spool.path, limits=config.spool.limits, retain=config.spool.retain),
-            ways=lambda: [way() for way in ways],
-            look=operating.look,
-            clock=reactor,
+            ways=lambda: [way() for way in self._ways],
+            look=self._operating.look,
+            clock=self._reactor,
             wall=time.time,
         )
-        http = HttpIntake(
-            reactor=reactor,
-            options=config.http,
-            door=http_door,
-            access=access,
+        intake = HttpIntake(
+            reactor=self._reactor,
+            options=options,
+            door=door,
+            access=self._access,
             held=publisher,
-            refusals=refusals,
-            authenticated=bool(access.principals),
+            refusals=self._refusals,
+            authenticated=bool(self._access.principals),
             routes=lambda waits: (*own, *status(waits), *foreign(waits)),
             ready=lambda: publisher.ready,
-            failed=failed,
+            failed=self._failed,
         )
-        reading = _reading("http", http_door, config.http.max_unanswered)
-        readings.append(
+        reading = attrs.evolve(reading, answers=lambda: intake.site.answers)
+        self._shown(intake, reading, options.max_connections)
+        return intake
+
+    def _door(self, name: str, max_unanswered: int) -> tuple[Door, IntakeReading]:
+        """A door of its own for each, and how full it is."""
+        door = Door(
+            publisher=self._publisher,
+            clock=self._reactor,
+            quotas=self._quotas,
+            refusals=self._refusals,
+            max_unanswered=max_unanswered,
+        )
+        return door, IntakeReading(name=name, unanswered=lambda: door.unanswered, max_unanswered=max_unanswered)
+
+    def _shown(self, intake: HttpIntake | LinesIntake, reading: IntakeReading, max_connections: int) -> None:
+        """In metrics and in the status."""
+        name = reading.name
+        self._readings.append(
             attrs.evolve(
                 reading,
-                connections=lambda: http.connections,
-                max_connections=config.http.max_connections,
-                refused=lambda: http.refused_connections,
-                answers=lambda: http.site.answers,
+                connections=lambda: intake.connections,
+                max_connections=max_connections,
+                refused=lambda: intake.refused_connections,
             )
         )
-        ways.append(lambda: _way("http", http))
-        yield http
-
-
-def _way(name: str, intake: HttpIntake | LinesIntake) -> WayIn:
-    listens = [address_text(address) for address in intake.addresses]
-    return WayIn(name=name, listens=listens, connections=intake.connections)
-
-
-def _reading(name: str, door: Door, max_unanswered: int) -> IntakeReading:
-    return IntakeReading(name=name, unanswered=lambda: door.unanswered, max_unanswered=max_unanswered)
+        self._ways.append(
+            lambda: WayIn(
+                name=name,
+                listens=[address_text(address) for address in intake.addresses],
+                connections=intake.connections,
+            )
+        )
 
 
 def _refusal(publisher: Publisher, exchange: str) -> Reason | None:
