@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -67,6 +68,8 @@ def pytest_collection_finish() -> None:
     """The strict fixture collects garbage after each test; what was imported by now is none, and is left out."""
     gc.collect()
     gc.freeze()
+    # A shell that runs this in the background has it ignored, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def send_many(
         )
     if why is not None:
         next_line = max(stream.answered + 1, first)
-        if stream.answered < first:
+        if not tally.sent:
             raise Failure(why.sentence, why.code)
         again = "the same command again" if resume or size is not None else f"the same with --resume {name} again"
         raise Failure(

@@ -43,6 +43,7 @@ class Claims:
         claimed: list[Entry] = []
         damaged: list[int] = []
         size = 0
+        self._base.at_roll_back(partial(self.release, claimed))
         for seq, entry in self._candidates(shelf, limit):
             if entry is None:
                 damaged.append(seq)
@@ -52,10 +53,10 @@ class Claims:
                     heapq.heappush(shelf.again, seq)
                     break
                 claimed.append(entry)
+                # At once: what is claimed again may stand above the cursor, too, and would come twice.
+                self._base.claimed.add(seq)
                 if len(claimed) == limit:
                     break
-        self._base.claimed.update(entry.seq for entry in claimed)
-        self._base.at_roll_back(partial(self.release, claimed))
         for seq in damaged:
             self._base.at_roll_back(partial(again, shelf, seq))
             if self.may_write:

@@ -425,6 +425,20 @@ async def test_discarding_or_expiring_the_head_of_a_key_frees_the_next(bench: Be
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_became_due_is_claimed_once_although_its_place_is_read_anew(bench: Bench) -> None:
+    spool = await bench.open()
+    await bench.append("a")
+    assert await bench.claimed(2) == ["a"]
+    (_, dropped, _) = await bench.append("due 1", "due 2", "due 3", due=bench.wall.now + 1)
+    await bench.append("b", "c")
+    bench.wall.now += 1
+    assert await bench.claimed(1) == ["due 1"]
+    # Rows have changed behind what was kept in memory, and are read again from where lanes were last.
+    await spool.discard([dropped.id], "")
+    assert await bench.claimed(9) == ["due 3", "b", "c"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_message_that_is_ready_for_two_reasons_is_claimed_once(bench: Bench) -> None:
     spool = await bench.open()
     a1, a2 = await bench.append("a1", "a2", ordering_key="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ def daemon(run: Run, directory: Path, way: Way, broker: str, more: str = "", fil
     )
     command = ["twistd", "-n", "--pidfile=", "pubd", "--config", "pubd.toml"]
     if files is not None:
+        command[0] = str(Path(sysconfig.get_path("scripts"), command[0]))
         command = ["bash", "-c", f'ulimit -n {files}; exec "$@"', "bash", *command]
     program = run(*command)
     until(path.exists, what=lambda: program.output)

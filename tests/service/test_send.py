@@ -196,13 +196,11 @@ def test_a_returned_message_is_4_and_its_id_is_told(send: Send) -> None:
 
 
 def test_what_is_not_confirmed_in_time_is_75_and_stored(send: Send, daemon: ScriptedDaemon) -> None:
-    started = time.monotonic()
     done = send("-e", "slow", "-b", "x", "--wait", "--timeout", "500ms")
     assert (done.exit_code, done.stdout) == (75, "id-1\n")
     assert done.stderr.startswith("pubd: stored, but not confirmed within 0.5 s; pubd goes on with it. ")
     assert "--idempotency-key send:" in done.stderr
     assert "trying again" not in done.stderr
-    assert time.monotonic() - started > 0.2
     assert len(daemon.stored) == 1
 
 

@@ -35,6 +35,10 @@ class Operation:
     """Of application/json errors, where they have a form of their own beside problem+json."""
 
 
+#: An id as pubd writes it; capitals are taken, too.
+UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
+
 def _query(name: str, description: str, schema: Schema | None = None, **more: Any) -> Parameter:
     kind = {} if "content" in more else {"schema": schema or {"type": "string"}}
     return {"name": name, "in": "query", "description": description, **kind, **more}
@@ -126,7 +130,7 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
                 "How many at most.",
                 {"type": "integer", "minimum": 1, "maximum": MOST, "default": PAGE},
             ),
-            _query("after", "The next of the former page."),
+            _query("after", "The next of the former page.", {"type": "string", "format": "uuid", "pattern": UUID}),
         ),
         answers={200: ("A page of messages.", ref("Page"))},
     ),
