@@ -246,13 +246,16 @@ class Node:
         self.eval_erl(f"rabbit_networking:close_connections(rabbit_networking:connections_local(), {_string(reason)})")
 
     def connections(self) -> list[dict[str, Any]]:
-        """name, state, user, vhost and client_properties' connection_name of every AMQP connection."""
+        """name, state, user, vhost and client_properties' connection_name of every AMQP connection.
+
+        One that is just being opened or closed has no properties, and an empty dict instead.
+        """
         rows: list[dict[str, Any]] = self.eval_json(
             "[maps:from_list([{K, if is_list(V) -> [[A, B] || {A, _, B} <- V, is_binary(B)]; true -> V end}"
             " || {K, V} <- rabbit_networking:connection_info(P, [name, state, user, vhost, client_properties])])"
             " || P <- rabbit_networking:connections_local()]"
         )
-        return [{**row, "client_properties": dict(row["client_properties"])} for row in rows]
+        return [{**row, "client_properties": _dict(row["client_properties"])} for row in rows]
 
     def set_memory_alarm(self, on: bool) -> None:
         """Raise the memory alarm as `set_vm_memory_high_watermark 0` does, or set the watermark back."""
@@ -432,6 +435,11 @@ def _stat(pid: int) -> tuple[str, int]:
     except OSError:
         return "X", 0
     return fields[0], int(fields[1])
+
+
+def _dict(pairs: Any) -> dict[str, Any]:
+    """Of pairs; whatever else RabbitMQ says where it has none is none."""
+    return dict(pairs) if isinstance(pairs, list) and all(isinstance(pair, list) for pair in pairs) else {}
 
 
 def _until(condition: Callable[[], bool], seconds: float, sentence: str) -> None:

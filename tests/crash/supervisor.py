@@ -254,12 +254,9 @@ class Supervisor:
 
     def _connected(self) -> bool:
         ours = f"{self.plan.prefix}@"
-        try:
-            found = self._node.connections()
-        except ValueError:
-            # One that is just being opened or closed has no properties.
-            return True
-        return any(each["client_properties"].get("connection_name", "").startswith(ours) for each in found)
+        properties = [each["client_properties"] for each in self._node.connections()]
+        # One that is just being opened or closed has none, and may be ours.
+        return any(not each or each.get("connection_name", "").startswith(ours) for each in properties)
 
     def _verify(self) -> tuple[Books, list[str]]:
         if self._steps:
