@@ -41,23 +41,22 @@ class Claims:
         if shelf.next_due is not None and shelf.next_due <= now and self.may_write:
             self._ripen(shelf, now)
         claimed: list[Entry] = []
-        damaged: list[int] = []
+        damaged: set[int] = set()
         size = 0
         self._base.at_roll_back(partial(self.release, claimed))
         for seq, entry in self._candidates(shelf, limit):
             if entry is None:
-                damaged.append(seq)
+                damaged.add(seq)
             elif self._claimable(shelf, entry, now):
                 size += entry.size
                 if claimed and size > max_bytes:
                     heapq.heappush(shelf.again, seq)
                     break
                 claimed.append(entry)
-                # At once: what is claimed again may stand above the cursor, too, and would come twice.
                 self._base.claimed.add(seq)
                 if len(claimed) == limit:
                     break
-        for seq in damaged:
+        for seq in sorted(damaged):
             self._base.at_roll_back(partial(again, shelf, seq))
             if self.may_write:
                 self._damaged(shelf, seq)
@@ -66,36 +65,42 @@ class Claims:
         return claimed
 
     def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[int, Entry | None]]:
-        """Ready messages in order, each with its entry, or None where its row is damaged."""
+        """Ready messages in order, each with its entry, or None where its row is damaged.
+
+        One may come twice, if it became ready for two reasons (released, and head of its key); none that is claimed.
+        """
         base = self._base
-        last = None
-        while shelf.again:
-            seq = heapq.heappop(shelf.again)
-            # A message may have become ready for two reasons: released, and head of its key.
-            if seq == last or seq in base.claimed:
-                continue
-            last = seq
-            row = base.db.execute(f"SELECT {COLUMNS} FROM message WHERE seq = ? AND state = 0", (seq,)).fetchone()
-            if row:
-                yield seq, entry_of(row, shelf.name, base.ids)
-        while shelf.fresh:
-            seq, entry = shelf.fresh.popitem(last=False)
-            base.fresh -= 1
-            shelf.cursor = seq
-            yield seq, entry
-        while not shelf.caught_up:
-            read = 0
-            # One by one, because their bodies may be large, and max_bytes may end it at any.
-            for row in base.db.execute(
-                f"SELECT {COLUMNS} FROM message WHERE state = 0 AND exchange = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (shelf.number, shelf.cursor, limit),
-            ):
-                read += 1
-                shelf.cursor = row[0]
-                if row[0] not in base.claimed:
-                    yield row[0], entry_of(row, shelf.name, base.ids)
-            # All of them, and nothing is committed while the thread is here.
-            shelf.caught_up = read < limit
+        while True:
+            while shelf.again and shelf.again[0] < shelf.next_seq:
+                seq = heapq.heappop(shelf.again)
+                if seq in base.claimed:
+                    continue
+                row = base.db.execute(f"SELECT {COLUMNS} FROM message WHERE seq = ? AND state = 0", (seq,)).fetchone()
+                if row:
+                    yield seq, entry_of(row, shelf.name, base.ids)
+            if shelf.fresh:
+                seq, entry = shelf.fresh.popitem(last=False)
+                base.fresh -= 1
+                shelf.cursor = seq
+                yield seq, entry
+            elif shelf.caught_up:
+                return
+            else:
+                yield from self._read_on(shelf, limit)
+
+    def _read_on(self, shelf: Shelf, limit: int) -> Iterator[tuple[int, Entry | None]]:
+        """The next rows above the cursor. One by one, because their bodies may be large, and max_bytes may end it."""
+        read = 0
+        for row in self._base.db.execute(
+            f"SELECT {COLUMNS} FROM message WHERE state = 0 AND exchange = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (shelf.number, shelf.cursor, limit),
+        ):
+            read += 1
+            shelf.cursor = row[0]
+            if row[0] not in self._base.claimed:
+                yield row[0], entry_of(row, shelf.name, self._base.ids)
+        # All of them, and nothing is committed while the thread is here.
+        shelf.caught_up = read < limit
 
     def _claimable(self, shelf: Shelf, entry: Entry, now: float) -> bool:
         if entry.expires_at is not None and entry.expires_at <= now:

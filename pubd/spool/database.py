@@ -8,6 +8,7 @@ are small, whatever the backlog.
 from __future__ import annotations
 
 import heapq
+import math
 from array import array
 from collections import OrderedDict
 from functools import partial
@@ -37,13 +38,25 @@ class Shelf:
     number: int
     cursor: int = 0
     again: list[int] = attrs.Factory(list)
-    """Heap of seqs that are ready and that neither the cursor nor ``fresh`` will come to."""
+    """Heap of seqs that are ready and to be claimed in their place; some may be claimed or settled by then."""
     caught_up: bool = False
     """Everything ready above the cursor is in ``fresh`` or ``again``: there is nothing to read."""
     fresh: OrderedDict[int, Entry] = attrs.Factory(OrderedDict)
     """Messages above the cursor as they were committed, in order."""
     next_due: float | None = 0.0
     """When something deferred may be due; None if nothing is deferred."""
+
+    @property
+    def next_seq(self) -> float:
+        """Before which the cursor and ``fresh`` give nothing more; what they give next is this or later."""
+        if self.fresh:
+            return next(iter(self.fresh))
+        return math.inf if self.caught_up else self.cursor + 1
+
+    @property
+    def known_to(self) -> float:
+        """Above which reading on will come to everything that is ready; below it are ``fresh`` and ``again`` only."""
+        return math.inf if self.caught_up else next(reversed(self.fresh), self.cursor)
 
 
 class Database:
@@ -182,8 +195,8 @@ class Database:
 
 
 def again(shelf: Shelf, seq: int) -> None:
-    """A message became ready: unless the cursor will come to it, it is claimed by its number."""
-    if seq <= shelf.cursor or (shelf.caught_up and seq not in shelf.fresh):
+    """A message became ready: unless something else will come to it, it is claimed by its number."""
+    if seq <= shelf.known_to and seq not in shelf.fresh:
         heapq.heappush(shelf.again, seq)
 
 

@@ -439,6 +439,48 @@ async def test_what_became_due_is_claimed_once_although_its_place_is_read_anew(b
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_became_due_does_not_overtake_what_was_accepted_before_it(bench: Bench) -> None:
+    spool = await bench.open()
+    await bench.append("first")
+    assert await bench.claimed(2) == ["first"]
+    await bench.append("a", "b")
+    await bench.append("due 1", "due 2", due=bench.wall.now + 1)
+    (other,) = await bench.append("c")
+    bench.wall.now += 1
+    assert await bench.claimed(1) == ["a"]
+    await spool.discard([other.id], "")
+    assert await bench.claimed(9) == ["b", "due 1", "due 2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_became_due_among_others_that_wait_is_not_passed_over(bench: Bench) -> None:
+    await bench.open()
+    await bench.append("first")
+    assert await bench.claimed(2) == ["first"]
+    await bench.append("a")
+    await bench.append("due", due=bench.wall.now + 1)
+    await bench.append("b")
+    # Too large to be kept in memory: from here on the store reads.
+    await bench.append("large", body=b"x" * 10_000)
+    await bench.append("c")
+    bench.wall.now += 1
+    assert await bench.claimed(1) == ["a"]
+    assert await bench.claimed(9) == ["due", "b", "large", "c"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_next_of_a_key_that_was_not_looked_at_before_is_claimed_once(bench: Bench) -> None:
+    spool = await bench.open()
+    await bench.append("first")
+    assert await bench.claimed(2) == ["first"]
+    await bench.append("k1", "k2", ordering_key="k")
+    await bench.append("last")
+    (head,) = await bench.claim(1)
+    await spool.settle([delivery(head)], [])
+    assert await bench.claimed(9) == ["k2", "last"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_message_that_is_ready_for_two_reasons_is_claimed_once(bench: Bench) -> None:
     spool = await bench.open()
     a1, a2 = await bench.append("a1", "a2", ordering_key="a")
@@ -763,8 +805,10 @@ async def live(bench: Bench, steps: list[Any]) -> None:
         flying = [each for each in model.all if each.claimed]
         if step == "append":
             due, expires = delay and now + delay, ttl and now + ttl
+            # Some are too large to be kept in memory after their commit.
+            body = b"x" * (5000 if states[0] is State.EXPIRED else 1)
             entries = await bench.append(
-                *(f"m{next(numbers)}" for _ in range(number)), ordering_key=key, due=due, expires_at=expires
+                *(f"m{next(numbers)}" for _ in range(number)), ordering_key=key, due=due, expires_at=expires, body=body
             )
             state = State.DEFERRED if due else State.READY
             model.all += [Modelled(entry, state, due=due or 0.0) for entry in entries]
