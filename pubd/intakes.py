@@ -72,6 +72,8 @@ class _Intakes:
         if config.lines is not None:
             yield self._lines(config.lines)
         if config.http is not None:
+            # Nobody could ask for it otherwise.
+            yield self._operating.history
             yield self._http(config.http)
 
     def _schedules(self, schedules: Sequence[Schedule]) -> ScheduleIntake:

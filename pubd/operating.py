@@ -1,4 +1,4 @@
-"""What a running pubd shows of itself over HTTP: /metrics, /livez, /readyz and /publishz."""
+"""What a running pubd shows of itself over HTTP: /metrics, /history, /livez, /readyz and /publishz."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pubd.intake.http.answer import Answer, json_answer
+from pubd import duration
+from pubd.intake.http.answer import Answer, Refusal, json_answer
 from pubd.intake.http.route import Action, Route
 from pubd.intake.http.status import Look
 from pubd.operate.health import Health
+from pubd.operate.history import History, columns
 from pubd.operate.metrics import Metrics
 from pubd.operate.tally import Tally
 
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 AGAIN = 5
 #: Reasons in one answer: each of thousands of exchanges may have one.
 MOST = 100
+#: Digits of a number in a query.
+_DIGITS = 15
 
 
 class Operating:
-    """``health`` is a service, to be started with the others; ``routes`` are for the HTTP intake.
+    """``health`` and ``history`` are services, to be started with the others; ``routes`` are for the HTTP intake.
 
     ``intakes`` may get more readings until the first request.
     """
@@ -48,6 +52,7 @@ class Operating:
         tally = Tally()
         publisher.observers.add(tally)
         self.health = Health(clock=clock, wall=wall, publisher=publisher, limits=spool.limits, free=free)
+        self.history = History(clock=clock, wall=wall, publisher=publisher, tally=tally)
         self.metrics = Metrics(
             publisher=publisher,
             tally=tally,
@@ -62,6 +67,7 @@ class Operating:
         """Health checks that a load balancer needs are for everybody; what names exchanges and brokers is not."""
         return (
             Route(path="/metrics", actions={"GET": Action(act=self._metrics)}),
+            Route(path="/history", actions={"GET": Action(act=self._history, operate=True)}),
             Route(path="/livez", actions={"GET": Action(act=_live, everybody=True)}),
             Route(path="/readyz", actions={"GET": Action(act=self._ready, everybody=True)}),
             Route(path="/publishz", actions={"GET": Action(act=self._publishes)}),
@@ -79,6 +85,28 @@ class Operating:
         vary = (b"Vary", b"Accept, Accept-Encoding")
         more = ((b"Content-Encoding", page.encoding), vary) if page.encoding else (vary,)
         return Answer(200, page.body, page.content_type, more)
+
+    def _history(self, request: Request) -> Answer:
+        """The object History of /openapi.json."""
+        arguments = request.arguments(("last", "after"))
+        try:
+            last = duration.seconds(arguments.get("last", "1h"))
+        except duration.NoDuration as error:
+            raise Refusal("malformed", error.sentence, field="last") from None
+        after = arguments.get("after")
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) <= _DIGITS):
+            raise Refusal("malformed", "must be the last of a former answer", field="after")
+        history = self.history
+        series = history.series(last)
+        samples = series.samples(last=last, after=int(after) if after is not None else None)
+        return json_answer(
+            {
+                "interval": series.interval,
+                "last": series.next - 1,
+                "time": [round(history.moment(sample.at), 3) for sample in samples],
+                **dict(columns(samples)),
+            }
+        )
 
     async def _ready(self, _: Request) -> Answer:
         await self.health.ask()

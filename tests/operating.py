@@ -48,14 +48,17 @@ class Shown:
     def start(self) -> Shown:
         """From here on it looks by itself, too."""
         self.operating.health.startService()
+        self.operating.history.startService()
         return self
 
     def stop(self) -> None:
         self.operating.health.stopService()
+        self.operating.history.stopService()
 
     def ask(self, path: str, seconds: float = 0.0, **headers: str) -> Answer:
         """The answer, which comes within so many seconds of the rig's time."""
-        request = Request("GET", path, "", {k.replace("_", "-"): v for k, v in headers.items()}, b"HTTP/1.1")
+        path, _, query = path.partition("?")
+        request = Request("GET", path, query, {k.replace("_", "-"): v for k, v in headers.items()}, b"HTTP/1.1")
         answered: list[Answer] = []
         answer: Any = self._routes.action(request).act(request)
         if isinstance(answer, Answer):

@@ -33,6 +33,27 @@ class Distribution:
         """How many were observed."""
         return sum(self._counts)
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many were in each bucket, the one above the last bound included."""
+        return tuple(self._counts)
+
     def buckets(self) -> list[tuple[float, int]]:
         """Each upper bound, infinity last, with how many were not above it."""
         return list(zip((*self._bounds, float("inf")), accumulate(self._counts), strict=True))
+
+
+def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = SECONDS) -> float | None:
+    """What ``share`` of all observations were not above, by the counts of their buckets; None if there were none.
+
+    Inside a bucket they count as spread evenly, as in Prometheus; those above the last bound as being at it.
+    """
+    wanted = share * sum(counts)
+    if wanted <= 0:
+        return None
+    below, lower = 0, 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        if count and below + count >= wanted:
+            return lower + (bound - lower) * (wanted - below) / count
+        below, lower = below + count, bound
+    return bounds[-1]

@@ -277,6 +277,21 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Link, lanes, books, spool and intakes at this moment",
         answers={200: ("All of it.", ref("Status"))},
     ),
+    ("/history", "GET"): Operation(
+        id="history",
+        summary="Rates, what was held, and latencies over the last hour or day",
+        description="Kept in memory, from the start of the process: a sample every 5 seconds for an hour, and one a "
+        "minute for a day, which has the highest of what was held.",
+        parameters=(
+            _query("last", "How far back; more than 1h: by the minute.", _DURATION, example="15m"),
+            _query(
+                "after",
+                "Only samples after the one with this number, if there is one: the last of the former answer.",
+                {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
+            ),
+        ),
+        answers={200: ("One array for each kind of number, over time.", ref("History"))},
+    ),
     ("/livez", "GET"): Operation(
         id="livez", summary="Whether pubd answers", answers={200: ("It does.", ref("Health"))}
     ),

@@ -501,7 +501,48 @@ STATUS = _every(
     }
 )
 
+
+def _over_time(description: str, **value: Any) -> Schema:
+    return {"type": "array", "items": value or {"type": "number", "minimum": 0}, "description": description}
+
+
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_NUMBER_OR_NULL: Schema = {"type": ["number", "null"], "minimum": 0}
+
+HISTORY = _every(
+    {
+        "interval": {"type": "number", "exclusiveMinimum": 0, "description": "Seconds from one sample to the next."},
+        "last": {
+            "type": "integer",
+            "description": "Number of the newest sample: what to give as after, together with the same last=, for what "
+            "follows it.",
+        },
+        "time": _over_time("End of each sample in seconds since 1970; always rising.", type="number"),
+        "accepted": _over_time("Messages a second."),
+        "confirmed": _over_time("Messages a second."),
+        "returned": _over_time("Deliveries a second, as are the following."),
+        "nacked": _over_time("Refused by RabbitMQ."),
+        "lost": _over_time("Connection or channel gone before an answer."),
+        "ready": _over_time("Messages.", **_COUNT),
+        "in_flight": _over_time("Messages.", **_COUNT),
+        "deferred": _over_time("Messages.", **_COUNT),
+        "parked": _over_time("Messages.", **_COUNT),
+        "bytes": _over_time("Size of everything that is held.", **_COUNT),
+        "oldest": _over_time(
+            "Age in seconds of the first message that is ready or in flight; 0: there is none; null: the spool did not "
+            "answer.",
+            **_NUMBER_OR_NULL,
+        ),
+        "confirm_p50": _over_time("Seconds to RabbitMQ's confirm; null: there was none.", **_NUMBER_OR_NULL),
+        "confirm_p99": _over_time("Seconds to RabbitMQ's confirm; null: there was none.", **_NUMBER_OR_NULL),
+        "blocked": _over_time("Share of the time in which RabbitMQ blocked the connection.", **_SHARE),
+        "down": _over_time("Share of the time in which there was no connection.", **_SHARE),
+    },
+    description="All arrays are of one length.",
+)
+
 SCHEMAS: dict[str, Schema] = {
+    "History": HISTORY,
     "Decided": DECIDED,
     "Status": STATUS,
     "Message": MESSAGE,
