@@ -19,6 +19,7 @@ import attrs
 
 from pubd._version import __version__
 from pubd.cli.server import Scheme, Server
+from pubd.wording import plain
 
 #: The longest answer that is read, in bytes: pubd's are a few hundred for each message.
 MAX_ANSWER = 256 * 1024 * 1024
@@ -56,11 +57,6 @@ class Answer:
         """What the daemon says is wrong, or what stands at the place of it."""
         detail = self.problem.get("detail") or self.problem.get("title")
         return plain(detail) if isinstance(detail, str) else f"HTTP status {self.status} without an explanation"
-
-
-def plain(text: str) -> str:
-    """Without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 class _Unix(HTTPConnection):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pubd.cli.pages import PAGE, pages
 from pubd.cli.screen import Column
-from pubd.cli.wording import exchange, reason, since
+from pubd.wording import exchange, reason, since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

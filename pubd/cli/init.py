@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pubd.amqp.url import BrokerUrl
-from pubd.cli.client import plain
 from pubd.cli.failure import REFUSED, USAGE, Failure
 from pubd.config import Config, ConfigError
 from pubd.config.keys import DEFAULT_URL, TABLES
 from pubd.errors import InvalidOption
+from pubd.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from pubd.cli.client import plain
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.pages import pages
 from pubd.cli.screen import Column, Screen, json_line, output
-from pubd.cli.wording import exchange as exchange_name
-from pubd.cli.wording import since, why
-from pubd.cli.wording import state as state_of
+from pubd.wording import exchange as exchange_name
+from pubd.wording import plain, since, why
+from pubd.wording import state as state_of
 
 STATES = ("ready", "deferred", "parked", "confirmed", "expired", "discarded")
 LIMIT = 100

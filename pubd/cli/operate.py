@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pubd.cli.client import plain
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import INTERRUPTED, REFUSED, USAGE, Failure
 from pubd.cli.listing import asked_exchange
 from pubd.cli.pages import PAGE, pages
 from pubd.cli.screen import json_line, output
 from pubd.cli.source import is_terminal
-from pubd.cli.wording import exchange as exchange_name
-from pubd.cli.wording import messages, moment
+from pubd.wording import exchange as exchange_name
+from pubd.wording import messages, moment, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

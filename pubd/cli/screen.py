@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from pubd.cli.client import plain
 from pubd.cli.failure import BROKEN_PIPE, Failure
 from pubd.cli.source import is_terminal
+from pubd.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

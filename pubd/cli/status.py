@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pubd.cli.client import plain
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import REFUSED
-from pubd.cli.findings import findings, is_healthy
 from pubd.cli.held import held_objects, held_table
 from pubd.cli.screen import Column, Screen, json_line, output, wrapped
-from pubd.cli.wording import age, exchange, moment, octets, reason, short_reason, since
+from pubd.findings import findings, is_healthy
+from pubd.wording import age, exchange, moment, octets, plain, reason, short_reason, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pubd.cli.findings import Finding
+    from pubd.findings import Finding
 
 #: Lanes that are shown; the others are counted. Those with something to say come first.
 MOST_LANES = 20

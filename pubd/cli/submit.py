@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pubd.cli.client import Answer, AnswerLost, Client, Unreachable, plain
+from pubd.cli.client import Answer, AnswerLost, Client, Unreachable
 from pubd.cli.failure import REFUSED, TRY_LATER, UNREACHABLE
+from pubd.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

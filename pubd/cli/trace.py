@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pubd.cli.client import plain
 from pubd.cli.daemon import daemon, daemon_options, path_of
 from pubd.cli.screen import Screen, json_line, output, wrapped
-from pubd.cli.wording import SETTLED, exchange, moment, reason
+from pubd.wording import SETTLED, exchange, moment, plain, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pubd.body_text import SHOWN, body_lines, body_of
 from pubd.cli.screen import Column, Screen, wrapped
-from pubd.cli.show import SHOWN, body_lines, body_of
 from pubd.cli.trace import events_of
-from pubd.cli.wording import age, exchange, octets, reason, short_reason, state, why
+from pubd.wording import age, exchange, octets, reason, short_reason, state, why
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\u202e\x9b31m"
 

@@ -1,6 +1,6 @@
 """``GET /status``: everything that somebody who looks after pubd wants to see at once; for principals that may operate.
 
-Facts only. What they mean, and what is to be done, is said by whoever shows them (pubd/cli/findings.py).
+Facts only. What they mean, and what is to be done, is said by whoever shows them (pubd/findings.py).
 """
 
 from __future__ import annotations

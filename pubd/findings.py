@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pubd.cli.client import plain
-from pubd.cli.wording import exchange, messages, moment
+from pubd.wording import exchange, messages, moment, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

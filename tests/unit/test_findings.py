@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pubd.cli.findings import findings, is_healthy
+from pubd.findings import findings, is_healthy
 
 REASON = {"cause": "refused", "code": None, "text": ""}
 

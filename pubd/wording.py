@@ -1,16 +1,22 @@
-"""Numbers, moments and reasons as an operator reads them. Nothing that comes out of here moves a terminal's cursor."""
+"""Numbers, moments and reasons as an operator reads them, in a terminal and on a page.
+
+Nothing that comes out of here moves a cursor, or turns the order of what is around it.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from pubd.cli.client import plain
-
 #: States in which pubd answers for a message no more, and has its body no more.
 SETTLED = ("confirmed", "expired", "discarded")
 _BY_PERSON = "discarded by an operator"
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def plain(text: str) -> str:
+    """Without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def age(seconds: float) -> str:
