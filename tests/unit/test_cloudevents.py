@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import time
 from typing import Any
 
 import pytest
@@ -343,9 +342,8 @@ def test_times_become_seconds(text: str, seconds: int | None) -> None:
 
 @pytest.mark.parametrize("part", ["a", "%41", "/", ":", "a:", "//", "@", "?", "%4", "[", "a@"])
 def test_no_uri_takes_long(part: str) -> None:
-    source, began = part * (131072 // len(part)) + " ", time.process_time()
-    refused("source", structured, source=source)
-    assert time.process_time() - began < 1
+    """If it grew with the square, this would not end within the patience that any test has."""
+    refused("source", structured, source=part * (2_000_000 // len(part)) + " ")
 
 
 _JSON = st.recursive(

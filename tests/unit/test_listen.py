@@ -614,10 +614,14 @@ def test_out_of_file_descriptors_it_refuses_does_not_spin_and_recovers(how: str,
         assert ask(clients[-1], b"still") == b"still"
         if how == "kept":
             assert ask(first, b"open") == b"yes"
-        before = float(ask(first, b"cpu"))
         waiting = connect(path)
-        deadline.wait(1.5)
-        assert float(ask(first, b"cpu")) - before < 0.3
+        used = []
+        for _ in range(3):
+            before = float(ask(first, b"cpu"))
+            deadline.wait(1)
+            used.append(float(ask(first, b"cpu")) - before)
+        # Who spins does so in each of these seconds.
+        assert min(used) < 0.2
         waiting.close()
         for client in clients[1:]:
             client.close()
