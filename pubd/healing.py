@@ -2,7 +2,8 @@
 
 AMQP cannot ask whether a routing key is routed, so the oldest parked message of each exchange and routing key is
 published again, every ``heal_interval`` seconds: returned again, it is parked again; confirmed, all of its group are
-released. Only for policies that say ``heal``, and for a bounded number of groups a round.
+released. Only for policies that say ``heal``, and for a bounded number of groups a round; where there are more, the
+next round goes on behind them. ``released`` is called with the ids of messages that are ready again.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from pubd.policy import Policies
     from pubd.spool.base import Returned, Spool
 
-#: Groups looked at in one round.
+#: Groups probed in one round, and probes that may wait for an answer.
 GROUPS = 100
+#: Groups looked at in one round: those of policies that do not heal are passed over.
+LOOKS = 1000
 
 
 class Healing:
@@ -34,11 +37,20 @@ class Healing:
     log = Logger()
 
     def __init__(
-        self, *, clock: Any, spool: Spool, policies: Policies, wake: Callable[[Collection[str]], None]
+        self,
+        *,
+        clock: Any,
+        spool: Spool,
+        policies: Policies,
+        wake: Callable[[Collection[str]], None],
+        released: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         self._spool = spool
         self._policies = policies
         self._wake = wake
+        self._released = released
+        self._last: Returned | None = None
+        """Where the next round goes on, so that routes which stay away do not keep others from being looked at."""
         self._probes: dict[str, Returned] = {}
         self._releasing: set[tuple[str, str]] = set()
         """Routes (exchange, routing key) whose groups are being released."""
@@ -82,23 +94,38 @@ class Healing:
             await self._forget()
             # A probe that waits for its answer stands for its route: the oldest that is parked is another by now.
             under_way = {(probe.exchange, probe.routing_key) for probe in self._probes.values()}
-            for group in await self._spool.returned(GROUPS):
+            probed = 0
+            for group in await self._groups():
+                if probed == GROUPS or len(self._probes) >= GROUPS:
+                    break
+                self._last = group
                 policy = self._policies.of(group.exchange, group.routing_key)
-                route = (group.exchange, group.routing_key)
-                if policy.heal and route not in under_way and len(self._probes) < GROUPS:
+                if policy.heal and (group.exchange, group.routing_key) not in under_way:
+                    probed += 1
                     await self._probe(group)
         except SpoolError as error:
             self.log.error("looking for messages to heal failed: {error}", error=str(error))
+
+    async def _groups(self) -> Sequence[Returned]:
+        """What this round may look at: groups after those of the last round, and behind the last of all the first."""
+        groups = list(await self._spool.returned(LOOKS, self._last))
+        if len(groups) < LOOKS and self._last is not None:
+            seen = {(group.exchange, group.routing_key) for group in groups}
+            first = await self._spool.returned(LOOKS - len(groups))
+            groups += [group for group in first if (group.exchange, group.routing_key) not in seen]
+        return groups
 
     async def _probe(self, group: Returned) -> None:
         self._probes[group.first] = group
         woken: Collection[str] = ()
         try:
-            woken = await self._spool.retry([group.first])
+            woken = await self._spool.retry([group.first], probing=True)
         finally:
             if not woken:
                 # A person was faster, or the spool failed.
                 self._probes.pop(group.first, None)
+        if woken:
+            self._released([group.first])
         self._wake(woken)
 
     async def _forget(self) -> None:
@@ -114,17 +141,18 @@ class Healing:
         route = (group.exchange, group.routing_key)
         self._releasing.add(route)
         try:
-            woken = await self._spool.heal(group)
-            if woken:
+            released = await self._spool.heal(group)
+            if released:
                 self.log.info(
                     "RabbitMQ routes {exchange!r} {routing_key!r} again: its parked messages are released",
                     exchange=group.exchange,
                     routing_key=group.routing_key,
                 )
             # Batch by batch, until all are released, or one of them was returned: then the route is gone again.
-            while woken:
-                self._wake(woken)
-                woken = await self._spool.heal(group) if route in self._releasing else ()
+            while released:
+                self._released(released)
+                self._wake([group.exchange])
+                released = await self._spool.heal(group) if route in self._releasing else ()
         except SpoolError as error:
             self.log.error("releasing parked messages failed: {error}", error=str(error))
         finally:

@@ -3,7 +3,7 @@
 In the manner of RabbitMQ's ``x-death``: the header ``x-pubd-parked`` is an array with one table, saying why, when, how
 often and where from; an ``expiration`` is moved there, too. The copy is stored before the original is parked, under an
 idempotency key, so that a crash between the two neither loses nor doubles it. The original stays parked until a person
-decides.
+decides; retried by that person and parked once more, it is copied once more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pubd.amqp.encode import dead_lettered, decode_properties
 from pubd.entry import Entry
+from pubd.spool.base import copy_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,5 +63,5 @@ def _copy(change: Settlement, target: str, ids: Ids, now: float) -> Entry:
         properties=dead_lettered(entry.properties, HEADER, [death]),
         body=entry.body,
         accepted_at=now,
-        idempotency_key=f"{HEADER}:{entry.id}:{change.attempts}",
+        idempotency_key=copy_key(entry.id),
     )

@@ -119,7 +119,9 @@ class Publisher(Service):
         self._draining = Draining(reactor)
         self._parked_log = ParkedLog(reactor)
         self._wakeups = Wakeups(clock=reactor, wall=wall, spool=spool, wake=self._wake)
-        self._healing = Healing(clock=reactor, spool=spool, policies=self._policies, wake=self._wake)
+        self._healing = Healing(
+            clock=reactor, spool=spool, policies=self._policies, wake=self._wake, released=self._reopened
+        )
         self._settling = Settling(
             spool=spool,
             policies=self._policies,
@@ -275,9 +277,13 @@ class Publisher(Service):
         return self._spool.retry(ids).addCallback(self._retried, ids)
 
     def _retried(self, exchanges: Collection[str], ids: Sequence[str]) -> None:
+        self._reopened(ids)
+        self._wake(exchanges)
+
+    def _reopened(self, ids: Collection[str]) -> None:
+        """Whoever asks for their settlement waits for the next one."""
         for id in ids:
             self._receipts.changed(id, State.READY, 0, None)
-        self._wake(exchanges)
 
     def discard(self, ids: Sequence[str], reason: str) -> Deferred[Collection[str]]:
         """Drop messages that are not in flight; fires with the ids of those that were dropped."""

@@ -150,6 +150,11 @@ class Returned:
     first: str
 
 
+def copy_key(id: str) -> str:
+    """The idempotency key of the copy that is made of a parked message: there is one, until a person retries it."""
+    return f"x-pubd-parked:{id}"
+
+
 @attrs.frozen(kw_only=True)
 class Record:
     """What the spool knows of one message, without its body."""
@@ -274,19 +279,26 @@ class Spool(Protocol):
     def sweep(self, now: float, retain: float) -> Deferred[Swept]:
         """Settle what has expired and forget what was settled more than ``retain`` seconds ago; a bounded number."""
 
-    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
-        """Make parked and deferred messages ready, attempts counted anew; the exchanges to wake."""
+    def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
+        """Make parked and deferred messages ready, attempts counted anew; the exchanges to wake.
+
+        The keys of their copies (:func:`copy_key`) are forgotten, so that who is parked again is copied again; not if
+        it is only ``probing`` whether RabbitMQ would take them by now.
+        """
 
     def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
         """Settle messages that are not in flight as discarded, for the reason ``text``; the ids of those discarded."""
 
-    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
-        """Up to ``limit`` groups of messages parked as returned, by exchange and routing key."""
+    def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
+        """Up to ``limit`` groups of messages parked as returned, by exchange and routing key, from ``after`` on.
+
+        Fewer than ``limit`` are the last ones.
+        """
 
     def heal(self, group: Returned) -> Deferred[Collection[str]]:
-        """Make the oldest parked messages of ``group`` ready, attempts counted anew; the exchanges to wake.
+        """Make the oldest parked messages of ``group`` ready, attempts counted anew; their ids.
 
-        A bounded number: called again and again, it gives no exchange once nothing of the group is parked.
+        A bounded number: called again and again, it gives none once nothing of the group is parked.
         """
 
     def record(self, id: str) -> Deferred[Record | None]:

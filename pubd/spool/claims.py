@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,14 @@ class Claims:
         self._base = base
         self.may_write = True
         """False on a full disk: what is ready is claimed, what would have to be written first waits."""
+        self.kept = Counter[str]()
+        """Messages, by exchange, whose settlements wait for room on a full disk. They count as claimed: whoever has a
+        window of them open has no more than a window to publish again after a crash."""
 
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> list[Entry]:
         """The next ready messages. Damaged ones are parked on the way, deferred ones that are due become ready."""
         shelf = self._base.shelves.get(exchange)
+        limit -= self.kept[exchange]
         if shelf is None or limit < 1:
             return []
         if shelf.next_due is not None and shelf.next_due <= now and self.may_write:

@@ -25,6 +25,7 @@ from pubd.spool.base import (
     Returned,
     Swept,
     accepted,
+    copy_key,
     each_alone,
 )
 from pubd.spool.ids import TAG_BITS, Ids
@@ -347,18 +348,21 @@ class MemorySpool:
         while self._settled and self._settled[0][0] < before and purged < SWEEP_BATCH:
             _, seq, key = self._settled.popleft()
             del self._records[seq], self._rests[seq]
-            if key is not None:
+            # It may belong to another message by now: see retry.
+            if key is not None and self._keys.get(key, (None,))[0] == seq:
                 del self._keys[key]
             purged += 1
         return purged
 
     # Operations
 
-    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
+    def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
         wake: set[str] = set()
         for seq in self._seqs(ids):
             note = self._notes.get(seq)
             if note is not None and note.state is not State.READY:
+                if note.state is State.PARKED and not probing:
+                    self._keys.pop(copy_key(self._held[seq].id), None)
                 wake.add(self._revive(self._held[seq]))
         return succeed(list(wake))
 
@@ -388,19 +392,22 @@ class MemorySpool:
         self._new_heads(heads)
         return succeed(dropped)
 
-    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
+    def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
         groups: dict[tuple[str, str], str] = {}
         for seq in sorted(self._parked):
             if self._was_returned(seq):
                 entry = self._held[seq]
                 groups.setdefault((entry.exchange, entry.routing_key), entry.id)
-        return succeed([Returned(*group, first) for group, first in groups.items()][:limit])
+        last = (after.exchange, after.routing_key) if after is not None else ("",)
+        return succeed([Returned(*group, groups[group]) for group in sorted(groups) if group > last][:limit])
 
     def heal(self, group: Returned) -> Deferred[Collection[str]]:
         entries = [self._held[seq] for seq in self._parked if self._was_returned(seq)]
         route = (group.exchange, group.routing_key)
-        healed = {self._revive(entry) for entry in entries if (entry.exchange, entry.routing_key) == route}
-        return succeed(list(healed))
+        healed = [entry for entry in entries if (entry.exchange, entry.routing_key) == route]
+        for entry in healed:
+            self._revive(entry)
+        return succeed([entry.id for entry in healed])
 
     def _was_returned(self, seq: int) -> bool:
         reason = self._notes[seq].reason

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pubd.outcome import Cause
-from pubd.spool.base import Returned
+from pubd.spool.base import Returned, copy_key
 from pubd.spool.database import again
 from pubd.spool.rows import COUNTERS, DEFERRED, HEAD_COLUMNS, PARKED, size_of, text_of
 from pubd.spool.settlements import new_heads
@@ -31,7 +31,7 @@ class Operations:
     def __init__(self, base: Database) -> None:
         self._base = base
 
-    def retry(self, ids: Sequence[str]) -> list[str]:
+    def retry(self, ids: Sequence[str], probing: bool) -> list[str]:
         """Parked and deferred messages are ready again, attempts counted anew; the exchanges to wake."""
         exchanges = set()
         for seq in self._base.seqs(ids):
@@ -39,6 +39,9 @@ class Operations:
             if row and row[0] in (DEFERRED, PARKED):
                 self._base.db.execute(f"UPDATE message SET {_REVIVED} WHERE seq = ?", (seq,))
                 self._base.count(**{COUNTERS[row[0]]: -1}, ready=1)
+                if row[0] == PARKED and not probing:
+                    key = copy_key(self._base.ids.id_of(seq))
+                    self._base.db.execute("DELETE FROM idempotency WHERE key = ?", (key,))
                 name = self._base.names[row[1]]
                 self._base.at_commit(partial(again, self._base.shelves[name], seq))
                 exchanges.add(name)
@@ -68,10 +71,10 @@ class Operations:
                 new_heads(self._base, [(self._base.names[number], text_of(ordering_key))])
         return dropped
 
-    def returned(self, limit: int) -> list[Returned]:
+    def returned(self, limit: int, after: Returned | None) -> list[Returned]:
         """The groups. One step in the index for each of them, however many messages it has."""
         base, groups = self._base, list[Returned]()
-        number, key = -1, ""
+        number, key = (base.shelves[after.exchange].number, after.routing_key) if after is not None else (-1, "")
         while len(groups) < limit:
             # Not as one comparison of (exchange, routing_key): for that SQLite reads through the group.
             row = self._first_returned("exchange = ? AND routing_key > ?", number, key)
@@ -101,4 +104,4 @@ class Operations:
         for (seq,) in rows:
             base.at_commit(partial(again, shelf, seq))
         base.count(parked=-len(rows), ready=len(rows))
-        return [group.exchange] if rows else []
+        return [base.ids.id_of(seq) for (seq,) in rows]

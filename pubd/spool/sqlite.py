@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,22 @@ RESERVE = 2 * CHECKPOINT * 4096
 
 @attrs.define(eq=False)
 class _Op:
-    """One request to the thread. ``writes`` ones share a transaction; ``keep`` ones are tried again on a full disk."""
+    """One request to the thread. ``writes`` ones share a transaction; ``keep`` ones are tried again on a full disk.
+
+    ``settles`` are the deliveries and settlements that it writes.
+    """
 
     call: Callable[[Store], Any]
     answer: Deferred[Any]
     writes: bool = True
     keep: bool = False
+    settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ())
     result: Any = None
+
+    def exchanges(self) -> Counter[str]:
+        """How many messages of which it settles."""
+        confirmed, others = self.settles
+        return Counter([*(each.entry.exchange for each in confirmed), *(each.entry.exchange for each in others)])
 
 
 class SqliteSpool:
@@ -151,7 +161,8 @@ class SqliteSpool:
 
     def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Collection[str]]:
         now = self._wall()
-        return self._ask(lambda store: store.settlements.settle(confirmed, others, now), keep=True)
+        settles = (confirmed, others)
+        return self._ask(lambda store: store.settlements.settle(confirmed, others, now), keep=True, settles=settles)
 
     def backlog(self) -> Deferred[Collection[str]]:
         return self._ask(lambda store: store.claims.backlog(), writes=False)
@@ -182,11 +193,11 @@ class SqliteSpool:
     def sweep(self, now: float, retain: float) -> Deferred[Swept]:
         return self._ask(lambda store: store.settlements.sweep(now, retain, PURGE_BATCH))
 
-    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
-        return self._ask(lambda store: store.operations.retry(ids))
+    def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
+        return self._ask(lambda store: store.operations.retry(ids, probing))
 
-    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
-        return self._ask(lambda store: store.operations.returned(limit), writes=False)
+    def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
+        return self._ask(lambda store: store.operations.returned(limit, after), writes=False)
 
     def heal(self, group: Returned) -> Deferred[Collection[str]]:
         return self._ask(lambda store: store.operations.heal(group))
@@ -195,10 +206,17 @@ class SqliteSpool:
         now = self._wall()
         return self._ask(lambda store: store.operations.discard(ids, now, text))
 
-    def _ask(self, call: Callable[[Store], Any], *, writes: bool = True, keep: bool = False) -> Deferred[Any]:
+    def _ask(
+        self,
+        call: Callable[[Store], Any],
+        *,
+        writes: bool = True,
+        keep: bool = False,
+        settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ()),
+    ) -> Deferred[Any]:
         if self._broken is not None:
             return fail(self._broken)
-        op = _Op(call, Deferred(), writes, keep)
+        op = _Op(call, Deferred(), writes, keep, settles)
         with self._condition:
             if self._thread is None or self._closing:
                 return fail(SpoolError(f"the spool {self.path} is not open"))
@@ -294,8 +312,16 @@ class SqliteSpool:
         return apsw.SQLITE_OK
 
     def _again(self, store: Store, kept: list[_Op]) -> list[_Op]:
-        """Commit and answer what found no room before, a part at a time, in case that there is room for some of it."""
+        """Commit and answer what found no room before, a part at a time, in case that there is room for some of it.
+
+        Lanes that wait for it, because they have as much unsettled as they may, are woken by the answers.
+        """
         while kept and self._transaction(store, kept[:KEPT_BATCH]):
+            for op in kept[:KEPT_BATCH]:
+                exchanges = op.exchanges()
+                store.claims.kept -= exchanges
+                if exchanges and not isinstance(op.result, Failure):
+                    op.result = {*op.result, *exchanges}
             self._reactor.callFromThread(self._deliver, kept[:KEPT_BATCH], store.base.books())
             kept = kept[KEPT_BATCH:]
         return kept
@@ -312,6 +338,8 @@ class SqliteSpool:
             kept = [op for op in writes if op.keep]
             if kept and self._broken is None and self._transaction(store, kept):
                 kept = []
+            for op in kept:
+                store.claims.kept += op.exchanges()
         reads = [op for op in ops if not op.writes]
         if reads and not self._transaction(store, reads):
             store.claims.may_write = False

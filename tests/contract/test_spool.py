@@ -22,7 +22,7 @@ from pubd.errors import IdempotencyConflict, SpoolFull
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
 from pubd.spool import memory, sqlite
-from pubd.spool.base import Books, Limits, Returned, Spool
+from pubd.spool.base import Books, Limits, Returned, Spool, copy_key
 from pubd.spool.memory import MemorySpool
 from pubd.spool.sqlite import SqliteSpool
 
@@ -583,6 +583,33 @@ async def test_the_record_keeps_the_attempts_from_before_a_retry(bench: Bench) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_is_parked_again_after_a_retry_is_copied_again_but_not_after_a_probe(bench: Bench) -> None:
+    """Also when the first copy is forgotten meanwhile: it takes no key with it that is another's by then."""
+    spool = await bench.open()
+    (a,) = await bench.append("a")
+
+    async def copied() -> bool:
+        await spool.settle([], [parked(each) for each in await bench.claim()])
+        copy = bench.entry("copy", exchange="copies", idempotency_key=copy_key(a.id), fingerprint=b"f")
+        (answer,) = await spool.append([copy])
+        return answer.new
+
+    assert await copied()
+    await spool.retry([a.id], probing=True)
+    assert not await copied()
+    for group in await spool.returned(1):
+        await spool.heal(group)
+    assert not await copied()
+    await spool.settle([delivery(each) for each in await bench.claim(exchange="copies")], [])
+    await spool.retry([a.id])
+    assert await copied()
+    bench.wall.now += 10
+    assert (await spool.sweep(bench.wall(), 5)).purged == 1
+    await spool.retry([a.id], probing=True)
+    assert not await copied()
+
+
+@pytest_twisted.ensureDeferred
 async def test_retry_takes_what_is_parked_or_deferred_and_counts_attempts_anew(bench: Bench) -> None:
     spool = await bench.open()
     await bench.append(*"abcd")
@@ -630,7 +657,9 @@ async def test_what_was_returned_is_grouped_by_route_and_healed_in_order(bench: 
     assert groups == [Returned("e", "k", b.id), Returned("e", "other", x.id)]
     assert len(await spool.returned(1)) == 1
     await bench.append("y")
-    assert list(await spool.heal(groups[0])) == ["e"]
+    assert list(await spool.returned(10, groups[0])) == groups[1:]
+    assert list(await spool.returned(10, groups[1])) == []
+    assert list(await spool.heal(groups[0])) == [b.id, c.id]
     assert list(await spool.heal(groups[0])) == []
     healed = await bench.claim()
     assert [(bench.names[each.id], each.attempts) for each in healed] == [("b", 0), ("c", 0), ("y", 0)]

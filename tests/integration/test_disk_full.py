@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
+from pubd.amqp.lane import LaneOptions
 from pubd.errors import SpoolFull
 from pubd.options import Options
 from pubd.publisher import Publisher
@@ -86,14 +87,16 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @asynccontextmanager
-async def on(disk: SmallDisk, url: str, limits: Limits | None = None, retain: float = 3600) -> AsyncIterator[Publisher]:
+async def on(
+    disk: SmallDisk, url: str, limits: Limits | None = None, retain: float = 3600, window: int = 1000
+) -> AsyncIterator[Publisher]:
     """A publisher whose spool is on the disk; the books balance, and `pubd verify` has nothing to say afterwards."""
     path = disk.path / "spool.db"
     publisher = Publisher.from_url(
         url,
         spool=SqliteSpool(path, reactor=reactor, limits=limits),
         reactor=reactor,
-        options=Options(drain_timeout=5.0, retain=retain),
+        options=Options(drain_timeout=5.0, retain=retain, lanes=LaneOptions(window=window)),
     )
     publisher.startService()
     try:
@@ -154,7 +157,8 @@ async def test_a_disk_that_others_fill_refuses_what_is_new_and_settles_the_rest_
     exchange, queue = unique("exchange"), unique("queue")
     await in_thread(route, own_node.url, exchange, queue)
     await in_thread(own_node.stop)
-    async with on(disk, own_node.url, Limits(min_free=0)) as publisher:
+    window = 300
+    async with on(disk, own_node.url, Limits(min_free=0), window=window) as publisher:
         load = Load(publisher, exchange, queue)
         await load.submit(10 * BATCH, headers=FILLER)
         disk.stuff()
@@ -163,13 +167,16 @@ async def test_a_disk_that_others_fill_refuses_what_is_new_and_settles_the_rest_
         assert str(disk.path) in str(full)
         assert "make room" in str(full)
         accepted = len(load.messages)
-        # What was accepted is published, although nothing of it can be written down.
+        # What was accepted is published, although nothing of it can be written down: as much as a kill may repeat.
         await in_thread(own_node.start)
         await until(
-            lambda: publisher.account().acked == accepted,
+            lambda: publisher.account().acked == window,
             lambda: f"{publisher.account()}",
             lambda: publisher.account().acked,
         )
+        await pause()
+        assert publisher.account().published == window
+        assert publisher.account().books.in_flight == window
         assert publisher.account().books.accepted == accepted
         assert publisher.account().books.difference == 0
         assert (await fill(load)).limit == "disk"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import attrs
+import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
@@ -28,11 +29,11 @@ class Spool(MemorySpool):
 
     broken = False
 
-    def returned(self, limit: int) -> Deferred[Sequence[Returned]]:
-        return fail(SpoolError("the disk is gone")) if self.broken else super().returned(limit)
+    def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
+        return fail(SpoolError("the disk is gone")) if self.broken else super().returned(limit, after)
 
-    def retry(self, ids: Sequence[str]) -> Deferred[Collection[str]]:
-        return fail(SpoolError("no retry")) if self.broken else super().retry(ids)
+    def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
+        return fail(SpoolError("no retry")) if self.broken else super().retry(ids, probing=probing)
 
     def heal(self, group: Returned) -> Deferred[Collection[str]]:
         return fail(SpoolError("no heal")) if self.broken else super().heal(group)
@@ -47,7 +48,14 @@ class Bench:
         self.spool = Spool()
         self.spool.open()
         self.woken: list[str] = []
-        self.healing = Healing(clock=self.clock, spool=self.spool, policies=policies, wake=self.woken.extend)
+        self.released: list[str] = []
+        self.healing = Healing(
+            clock=self.clock,
+            spool=self.spool,
+            policies=policies,
+            wake=self.woken.extend,
+            released=self.released.extend,
+        )
         self.healing.start()
 
     def parked(self, *bodies: bytes, exchange: str = "x", key: str = "k") -> list[str]:
@@ -111,7 +119,7 @@ def test_where_no_policy_heals_nothing_runs() -> None:
 
 def test_the_oldest_of_a_route_is_probed_each_round_and_parked_again_until_it_is_routed() -> None:
     bench = Bench()
-    bench.parked(b"1", b"2", b"3")
+    ids = bench.parked(b"1", b"2", b"3")
     for _ in range(3):
         assert bench.round() == [b"1"]
         bench.ends(bench.last, Outcome.RETURNED)
@@ -119,6 +127,7 @@ def test_the_oldest_of_a_route_is_probed_each_round_and_parked_again_until_it_is
     bench.ends(bench.last, Outcome.CONFIRMED)
     assert [entry.body for entry in bench.claimed()] == [b"2", b"3"]
     assert bench.woken == ["x"] * 5
+    assert bench.released == [ids[0]] * 4 + ids[1:]
     bench.healing.stop()
     assert bench.clock.getDelayedCalls() == []
 
@@ -180,8 +189,8 @@ def test_a_message_that_was_decided_about_while_it_was_looked_for_is_no_probe() 
     first, _ = bench.parked(b"1", b"2")
     found = bench.spool.returned
 
-    def returned(limit: int) -> Deferred[Sequence[Returned]]:
-        groups = found(limit)
+    def returned(limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
+        groups = found(limit, after)
         bench.spool.discard([first], "not wanted")
         return groups
 
@@ -214,6 +223,33 @@ def test_the_routes_probed_at_once_are_bounded() -> None:
     assert bench.round() == []
 
 
+def test_routes_that_stay_away_do_not_keep_others_from_being_probed() -> None:
+    """Whatever there is before them: all come in turn."""
+    bench = Bench()
+    keys = [f"{number:03}" for number in range(2 * healing.GROUPS + 5)]
+    for key in keys:
+        bench.parked(key.encode(), key=key)
+    seen: list[list[str]] = []
+    for _ in range(4):
+        seen.append([body.decode() for body in bench.round()])
+        bench.ends(bench.last, Outcome.RETURNED)
+    assert [sorted(each) for each in seen] == [
+        keys[:100],
+        keys[100:200],
+        sorted(keys[200:] + keys[:95]),
+        keys[95:195],
+    ]
+
+
+def test_routes_of_policies_that_do_not_heal_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(healing, "LOOKS", 10)
+    bench = Bench(Policies([Policy(routing_key="heals.#", heal=True, heal_interval=10.0)]))
+    for number in range(15):
+        bench.parked(b"other", key=f"a{number:02}")
+    bench.parked(b"1", key="heals.1")
+    assert [bench.round() for _ in range(2)] == [[], [b"1"]]
+
+
 def test_a_failing_spool_is_logged_and_healing_goes_on_when_it_is_well(logged: Logged) -> None:
     bench = Bench()
     bench.parked(b"1", b"2")
@@ -236,8 +272,8 @@ def test_a_probe_that_cannot_be_made_ready_is_tried_again(logged: Logged) -> Non
     bench.parked(b"1")
     found = bench.spool.returned
 
-    def returned(limit: int) -> Deferred[Sequence[Returned]]:
-        groups = found(limit)
+    def returned(limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
+        groups = found(limit, after)
         bench.spool.broken = True
         return groups
 

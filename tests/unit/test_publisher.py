@@ -340,6 +340,44 @@ def test_the_account_tells_how_every_delivery_ended(rig: Rig) -> None:
     rig.stop()
 
 
+# Parked
+
+
+def test_receipts_of_a_group_that_heals_wait_for_the_settlement_that_comes(network: MemoryNetwork) -> None:
+    rig = Rig(network, policy=Policy(heal=True, heal_interval=10.0)).start()
+    sent = rig.send(*map(str, range(12)), key="later")
+    assert all(each.parked for each in sent)
+    network.broker.exchanges["x"].add("later")
+    # Only the probe is answered.
+    network.broker.on_publish = lambda _, published: published.properties.message_id != "0"
+    network.advance(10)
+    network.flush()
+    assert rig.publisher.account().books.in_flight == 11
+    again = [each.receipt.settled() for each in sent if each.receipt is not None]
+    assert [each.called for each in again] == [True] + [False] * 11
+    network.broker.on_publish = None
+    rig.peer.drop()
+    network.advance(5)
+    assert [type(answer(each)) for each in again] == [Confirmed] * 12
+    rig.stop()
+
+
+def test_a_parked_message_is_copied_once_more_when_a_person_retried_it_and_it_is_parked_again(
+    network: MemoryNetwork,
+) -> None:
+    network.broker.exchanges["graves"] = {"#"}
+    rig = Rig(network, policy=Policy(park_to="graves")).start()
+    (sent,) = rig.send("a", key="nowhere")
+    assert sent.receipt is not None
+    copies = [2, 3]
+    for count in copies:
+        assert rig.publisher.account().books.accepted == count
+        assert rig.publisher.account().books.parked == 1
+        rig.publisher.retry([sent.receipt.id])
+        rig.network.flush()
+    rig.stop()
+
+
 # The spool's troubles
 
 

@@ -125,8 +125,9 @@ def a_busy_day(asked: Asked) -> None:
         query = Query(state=state, exchange="e")
         asked.transaction(partial(lambda query, store: store.listing.find(query), query))
     asked.transaction(lambda store: store.listing.content(first[30].id))
-    (group,) = asked.transaction(lambda store: store.operations.returned(10))
-    asked.transaction(lambda store: store.operations.retry([first[30].id]))
+    (group,) = asked.transaction(lambda store: store.operations.returned(10, None))
+    asked.transaction(lambda store: store.operations.returned(10, group))
+    asked.transaction(lambda store: store.operations.retry([first[30].id], False))
     asked.transaction(lambda store: store.operations.discard([first[31].id], NOW, "why"))
     asked.transaction(lambda store: store.operations.heal(group))
 

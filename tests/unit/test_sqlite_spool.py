@@ -348,7 +348,7 @@ def test_on_a_full_disk_submissions_are_refused_settlements_kept_and_claims_go_o
     assert "make room, pubd goes on by itself" in str(problem)
     settled: list[Any] = []
     on_disk.spool.settle(confirmed(flying), []).addBoth(settled.append)
-    assert len(on_disk.claim(5)) == 5
+    assert len(on_disk.claim(15)) == 5
     assert isinstance(on_disk.append(), SpoolFull)
     assert not settled
     books = on_disk.spool.books()
@@ -356,11 +356,29 @@ def test_on_a_full_disk_submissions_are_refused_settlements_kept_and_claims_go_o
     on_disk.disk.full = False
     while not settled:
         on_disk.turns.turn()
-    assert settled == [[]]
+    assert settled == [{"e"}], "whoever waited for it is woken"
     assert on_disk.append()[0].new
     books = on_disk.spool.books()
     assert (books.accepted, books.confirmed, books.in_flight, books.difference) == (31, 10, 5, 0)
     assert not on_disk.failures
+
+
+def test_what_a_full_disk_does_not_let_settle_counts_as_claimed_so_that_a_crash_repeats_a_window_at_most(
+    on_disk: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "RETRY", 0.05)
+    on_disk.append(100)
+    on_disk.disk.full = True
+    answers, published = [], 0
+    for _ in range(10):
+        flying = on_disk.claim(20)
+        published += len(flying)
+        answers.append(on_disk.spool.settle(confirmed(flying), []))
+    assert published == 20
+    on_disk.disk.full = False
+    assert [sorted(on_disk.turns.result(answer)) for answer in answers] == [["e"]] + [[]] * 9
+    assert len(on_disk.claim(20)) == 20
+    assert on_disk.spool.books().confirmed == 20
 
 
 def test_a_new_exchange_of_a_refused_submission_leaves_nothing_behind(on_disk: Bench) -> None:
