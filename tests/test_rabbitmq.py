@@ -220,6 +220,13 @@ def test_the_tls_node_shows_its_certificate_and_takes_a_clients(tls_node: Node, 
 # The command line
 
 
+@pytest.fixture(autouse=True)
+def sigint_is_not_ignored() -> None:
+    """A shell without job control has its background jobs ignore SIGINT, and whatever they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def cli(directory: Path, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(RABBITMQ_PY), "run", "--dir", str(directory), "--", *command],

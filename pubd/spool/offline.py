@@ -1,9 +1,15 @@
-"""The SQLite spool of a stopped daemon: is it whole, and what is in it. Changes nothing but what recovery does."""
+"""The SQLite spool of a stopped daemon: is it whole, and what is in it.
+
+Changes nothing: what a killed daemon left in the WAL is read there and stays there. It takes no room on the disk, and
+no right to write.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import apsw
 import attrs
@@ -51,8 +57,8 @@ def _opened(path: Path) -> Iterator[Database]:
     try:
         if not path.is_file():
             raise SpoolError(f"there is no spool {path}: give the path that stands in [spool] url of pubd.toml")
-        lock = SpoolLock(path)
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        lock = SpoolLock(path, reading=True)
+        connection = _connection(path)
         newest = schema.steps()[-1][0]
         version = connection.pragma("user_version")
         if not 0 < version <= newest:
@@ -74,6 +80,28 @@ def _opened(path: Path) -> Iterator[Database]:
             connection.close(True)
         if lock is not None:
             lock.release()
+
+
+def _connection(path: Path) -> apsw.Connection:
+    """One that writes nothing. What SQLite would put beside the file to read its WAL is kept in memory."""
+    wal = path.with_name(f"{path.name}-wal")
+    left = wal.exists() and wal.stat().st_size > 0
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    if connection.readonly("main") or not os.access(path.parent, os.W_OK, effective_ids=True):
+        connection.close(True)
+        if left:
+            raise SpoolError(
+                f"{path} may only be read, and {wal.name} beside it has to be read with it: "
+                "copy both to a directory of your own, and try with the copy"
+            )
+        # Nobody writes to it: the lock says so, or nobody could.
+        uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+        return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection.pragma("locking_mode", "exclusive")
+    connection.pragma("temp_store", 2)
+    if left:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    return connection
 
 
 def verify(path: Path) -> Report:

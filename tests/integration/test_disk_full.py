@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -185,6 +186,36 @@ async def test_a_disk_that_others_fill_refuses_what_is_new_and_settles_the_rest_
         await load.submit(BATCH, headers=FILLER)
         await load.settled()
         assert publisher.account().books.confirmed == accepted + BATCH
+    check_once_in_order(await numbers(own_node.url, queue), load)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_kill_left_on_a_full_disk_can_be_verified_exported_and_published(
+    own_node: Node, unique: Callable[..., str], disk: SmallDisk, tmp_path: Path
+) -> None:
+    exchange, queue = unique("exchange"), unique("queue")
+    await in_thread(route, own_node.url, exchange, queue)
+    await in_thread(own_node.stop)
+    elsewhere = SmallDisk(tmp_path / "elsewhere")
+    elsewhere.path.mkdir()
+    async with on(elsewhere, own_node.url) as publisher:
+        load = Load(publisher, exchange, queue)
+        await load.submit(BATCH, headers=FILLER)
+        for name in ("spool.db", "spool.db-wal"):
+            shutil.copyfile(elsewhere.path / name, disk.path / name)
+        waiting = len(load.messages)
+    disk.stuff()
+    path = disk.path / "spool.db"
+    assert (path.with_name("spool.db-wal")).stat().st_size > 0
+    report = await in_thread(offline.verify, path)
+    assert (report.problems, report.books.ready) == ((), waiting)
+    assert len(await in_thread(lambda: list(offline.export(path)))) == waiting
+    await in_thread(own_node.start)
+    async with on(disk, own_node.url, Limits(min_free=0)) as publisher:
+        await until(lambda: publisher.account().acked == waiting, lambda: f"{publisher.account()}")
+        assert (await fill(Load(publisher, exchange, queue))).limit == "disk"
+        disk.clear()
+        await until(lambda: publisher.account().books.confirmed == waiting, lambda: f"{publisher.account()}")
     check_once_in_order(await numbers(own_node.url, queue), load)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -39,6 +43,43 @@ def changed(path: Path, sql: str) -> None:
     connection.close()
 
 
+def left_by_a_kill(path: Path, directory: Path) -> Path:
+    """The files as they are while a daemon runs, with three messages more that are in the WAL only."""
+    bench = Bench(path)
+    bench.open()
+    bench.append(3)
+    copied(path, directory)
+    bench.close()
+    return directory / path.name
+
+
+def copied(path: Path, directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    for suffix in ("", "-wal"):
+        source = path.with_name(f"{path.name}{suffix}")
+        if source.exists():
+            shutil.copyfile(source, directory / source.name)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """A copy of the spool, for somebody who may read it and its directory, and no more; meanwhile this is they."""
+    directory = Path(tempfile.mkdtemp(prefix="pubd-readable-"))
+    user = os.geteuid()
+    try:
+        copied(path, directory)
+        for each in directory.iterdir():
+            each.chmod(0o444)
+        directory.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)
+        yield directory / path.name
+    finally:
+        os.seteuid(user)
+        directory.chmod(0o700)
+        shutil.rmtree(directory)
+
+
 def test_a_whole_spool_has_no_problems_and_its_books_are_told(path: Path) -> None:
     report = offline.verify(path)
     assert report.problems == ()
@@ -48,16 +89,31 @@ def test_a_whole_spool_has_no_problems_and_its_books_are_told(path: Path) -> Non
 
 
 def test_what_a_killed_daemon_left_in_its_wal_is_seen(path: Path, tmp_path: Path) -> None:
+    report = offline.verify(left_by_a_kill(path, tmp_path / "copy"))
+    assert (report.problems, report.books.accepted) == ((), 8)
+
+
+def test_what_is_left_in_the_wal_stays_there(path: Path, tmp_path: Path) -> None:
+    left = left_by_a_kill(path, tmp_path / "copy")
+    before = {each.name: each.read_bytes() for each in left.parent.iterdir()}
+    assert offline.verify(left).problems == ()
+    assert len(list(offline.export(left))) == 7
+    assert {each.name: each.read_bytes() for each in left.parent.iterdir() if each.suffix != ".lock"} == before
+
+
+def test_it_may_be_somebody_else_s_as_long_as_nothing_is_left_in_the_wal(path: Path) -> None:
+    """As another user, who may read file and directory."""
+    with readable(path) as public:
+        report = offline.verify(public)
+        assert (report.problems, report.books.accepted, report.books.held) == ((), 5, 4)
+        assert len(list(offline.export(public))) == 4
+        assert [each.name for each in public.parent.iterdir()] == ["spool.db"]
     bench = Bench(path)
     bench.open()
-    bench.append(3)
-    copy = tmp_path / "copy" / "spool.db"
-    copy.parent.mkdir()
-    for suffix in ("", "-wal"):
-        copy.with_name(f"spool.db{suffix}").write_bytes(path.with_name(f"spool.db{suffix}").read_bytes())
+    bench.append()
+    with readable(path) as public, pytest.raises(SpoolError, match=r"may only be read, and spool\.db-wal"):
+        offline.verify(public)
     bench.close()
-    report = offline.verify(copy)
-    assert (report.problems, report.books.accepted) == ((), 8)
 
 
 def test_export_gives_everything_open_in_order(path: Path) -> None:
