@@ -1,7 +1,12 @@
-"""Waking lanes when deferred messages are due: one timer for each exchange, set to the earliest."""
+"""Waking lanes when deferred messages are due: one timer for each exchange, set to the earliest.
+
+Due is what the time of day says, and timers run in time that nobody sets. So no timer is longer than :data:`LOOK`, at
+whose end the time of day is looked at anew.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -12,6 +17,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from pubd.spool.base import Spool
+
+
+#: Seconds after which a time of day that was set is noticed.
+LOOK = 30.0
 
 
 class Wakeups:
@@ -27,17 +36,23 @@ class Wakeups:
         self._spool = spool
         self._wake = wake
         self._calls: dict[str, IDelayedCall] = {}
+        self._dues: dict[str, float] = {}
+        """What the timers are for, in epoch seconds."""
         self._stopped = False
 
     def at(self, exchange: str, due: float) -> None:
         """Wake the lane at ``due``, unless it is to be woken before."""
-        if self._stopped:
+        if self._stopped or due >= self._dues.get(exchange, math.inf):
             return
-        delay, call = max(0.0, due - self._wall()), self._calls.get(exchange)
+        self._dues[exchange] = due
+        delay, call = self._delay(due), self._calls.get(exchange)
         if call is None:
             self._calls[exchange] = self._clock.callLater(delay, self._due, exchange)
         elif call.getTime() - self._clock.seconds() > delay:
             call.reset(delay)
+
+    def _delay(self, due: float) -> float:
+        return min(max(0.0, due - self._wall()), LOOK)
 
     def look(self, exchange: str) -> None:
         """Ask the spool when the next deferred message is due, after those that are due now."""
@@ -51,8 +66,12 @@ class Wakeups:
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
+        self._dues.clear()
 
     def _due(self, exchange: str) -> None:
-        del self._calls[exchange]
+        if delay := self._delay(self._dues[exchange]):
+            self._calls[exchange] = self._clock.callLater(delay, self._due, exchange)
+            return
+        del self._calls[exchange], self._dues[exchange]
         self._wake([exchange])
         self.look(exchange)

@@ -63,6 +63,8 @@ class Rig:
         self.network = network or MemoryNetwork(Broker(exchanges={"x": {"k"}, "y": {"k"}}))
         self.spool = spool or MemorySpool()
         self.sent: list[Sent] = []
+        self.ahead = 0.0
+        """What the time of day was set by, in seconds."""
         self.publisher = Publisher.from_url(
             url,
             spool=self.spool,
@@ -73,7 +75,7 @@ class Rig:
             ),
             events=events,
             random=random,
-            wall=self.network.seconds,
+            wall=lambda: self.network.seconds() + self.ahead,
         )
 
     @property

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from pubd.errors import SpoolError
 from pubd.spool.memory import MemorySpool
-from pubd.wakeups import Wakeups
+from pubd.wakeups import LOOK, Wakeups
 from tests.strictness import Logged
 
 EPOCH = 1_000_000.0
@@ -101,12 +101,30 @@ def test_a_spool_that_cannot_say_is_logged_and_does_no_harm(logged: Logged) -> N
     assert bench.timers == 0
 
 
-@pytest.mark.parametrize("step", [-50.0, 50.0])
-def test_a_clock_that_is_set_costs_a_look_too_early_or_a_delay_but_never_a_storm(step: float) -> None:
+@pytest.mark.parametrize("back", [50.0, 3600.0])
+def test_a_clock_that_is_set_back_is_waited_for_and_costs_a_look_now_and_then(back: float) -> None:
     bench = Bench()
     bench.wakeups.at("x", EPOCH + 10)
-    bench.ahead = step
-    assert bench.go(30) == [(10.0, "x")], "the timer runs in time that nobody sets"
+    bench.ahead = -back
+    assert bench.go(int(back) + 9) == []
+    assert bench.go(1) == [(back + 10, "x")]
+
+
+@pytest.mark.parametrize("ahead", [50.0, 3600.0])
+def test_a_clock_that_is_set_forward_is_noticed_soon(ahead: float) -> None:
+    bench = Bench()
+    bench.wakeups.at("x", EPOCH + ahead + 10)
+    bench.ahead = ahead
+    assert bench.go(9) == []
+    assert bench.go(int(LOOK)) == [(LOOK, "x")]
+
+
+def test_what_is_due_long_from_now_is_waited_for_without_asking_the_spool() -> None:
+    bench = Bench()
+    bench.wakeups.at("x", EPOCH + 1000)
+    assert bench.go(999) == []
+    assert bench.spool.asked == []
+    assert bench.go(1) == [(1000.0, "x")]
 
 
 def test_after_the_stop_nobody_is_woken_and_nothing_is_left() -> None:
