@@ -437,8 +437,10 @@ def connect(path: Path, vfs: str | None = None) -> apsw.Connection:
     # One process, one connection: no shared memory file, no lock to take for each transaction, and no other SQLite (of
     # an older version, as it may be) on the same WAL. Before the WAL is first used, or it is not so.
     connection.pragma("locking_mode", "exclusive")
-    # Before the first table, to be able to give room back to the disk.
-    connection.pragma("auto_vacuum", 2)
+    # Before the first table, to be able to give room back to the disk. Said again it would be written again, for which
+    # a full disk has no room.
+    if connection.pragma("auto_vacuum") != 2:
+        connection.pragma("auto_vacuum", 2)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", 2)
     connection.pragma("journal_size_limit", 64 << 20)
