@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_after_a_failed_sync_or_write_it_ends_with_1_and_the_next_start_reads_wh
         # What had a receipt is there, under its id; what had none is accepted now, once.
         again = submit(client, *map(str, range(21)))
     assert [each["id"] for each in again[:20]] == [each["id"] for each in before]
-    program.signal(15)
+    program.signal(signal.SIGTERM)
     assert program.ends() == 0
     done = run("pubd", "verify", str(socket.parent / "pubd.db"))
     assert done.ends() == 0
