@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import pytest_twisted
@@ -31,14 +32,24 @@ def coded(coding: str, body: bytes) -> bytes:
     return post(body, headers=f"{JSON}Content-Encoding: {coding}\r\n")
 
 
+@cache
 def zstd_bomb() -> bytes:
     """512 MiB in 16 KiB."""
     return zstd.compress(b"\0" * (512 << 20), 1)
 
 
+@cache
 def gzip_bomb() -> bytes:
-    """64 MiB: gzip cannot make them smaller than 64 KiB."""
-    return gzip.compress(b"\0" * (64 << 20), 1)
+    """512 MiB in 512 KiB, as small as gzip can make them."""
+    made = zlib.compressobj(9, zlib.DEFLATED, 31)
+    part = b"\0" * (1 << 20)
+    return b"".join([*(made.compress(part) for _ in range(512)), made.flush()])
+
+
+@cache
+def gzip_of_gzip() -> bytes:
+    """What is 512 MiB when it is undone twice, in less than 16 KiB: once is all that is done."""
+    return gzip.compress(gzip_bomb(), 9)
 
 
 #: name: (bytes, expected status)
@@ -134,6 +145,8 @@ ROWS: dict[str, tuple[bytes, int]] = {
     "gzip that ends too early": (coded("gzip", gzip.compress(GOOD)[:-4]), 400),
     "zstd that ends too early": (coded("zstd", zstd.compress(GOOD)[:-2]), 400),
     "gzip with something behind it": (coded("gzip", gzip.compress(GOOD) + b"more"), 400),
+    "zstd frames of nothing over the limit": (coded("zstd", zstd.compress(b"") * 40_000), 413),
+    "gzip members of nothing over the limit": (coded("gzip", gzip.compress(b"") * 20_000), 413),
     "gzip of nothing": (coded("gzip", b""), 400),
     "a wrong checksum": (coded("gzip", gzip.compress(GOOD)[:-8] + b"\0" * 8), 400),
     "deflate": (coded("deflate", zlib.compress(GOOD)), 415),
@@ -230,6 +243,15 @@ async def test_bad_input(name: str) -> None:
         await row(web, data, expected)
         assert (await web.ask(post())).status == 202
         assert web.accepted == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_coded_twice_is_undone_once() -> None:
+    data = gzip_of_gzip()
+    assert len(data) < 16 << 10
+    async with serving(max_body=1 << 20, room=4 << 20) as web:
+        await row(web, coded("gzip", data), 400)
+        await row(web, coded("gzip, gzip", data), 415)
 
 
 @pytest.mark.parametrize(

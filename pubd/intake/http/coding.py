@@ -17,6 +17,8 @@ else:
 _GZIP = 31
 #: RFC 9659: what a zstd frame over HTTP may make its reader keep, as a power of two: 8 MiB.
 _WINDOW_LOG = 23
+#: Coded bytes in a step. What follows a member is copied at its end, and a kilobyte has a hundred of nothing.
+_STEP = 4096
 #: What :func:`decoder` knows, for Accept-Encoding.
 CODINGS = "gzip, zstd"
 
@@ -25,10 +27,10 @@ class Decoder(Protocol):
     """Takes coded bytes, gives decoded ones. Raises :class:`Refusal` (400) for what is not of its coding."""
 
     def feed(self, data: bytes) -> None:
-        """Some more coded bytes; only once :meth:`read` has given ``b""``."""
+        """Some more coded bytes; only once :meth:`read` has given None."""
 
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` decoded bytes; ``b""``: feed more."""
+    def read(self, size: int) -> bytes | None:
+        """A step: up to ``size`` decoded bytes, which may be none although there is more; None: feed more."""
 
     def end(self) -> None:
         """There is no more to feed."""
@@ -55,35 +57,33 @@ class Gzip:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
-        self._fed = b""
+        self._fed = memoryview(b"")
         self._began = False
         """Something of the current member has come."""
         self._members = 0
 
     def feed(self, data: bytes) -> None:
         """See :class:`Decoder`."""
-        self._fed += data
+        self._fed = memoryview(data)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes | None:
         """See :class:`Decoder`."""
-        while True:
-            if self._member.eof:
-                self._members += 1
-                self._fed = self._member.unused_data
-                self._member = zlib.decompressobj(_GZIP)
-                self._began = False
-            if not self._fed and not self._began:
-                return b""
-            fed, self._fed = self._fed, b""
-            self._began = True
-            try:
-                decoded = self._member.decompress(fed, size)
-            except zlib.error:
-                raise _broken("gzip") from None
-            if not self._member.eof:
-                self._fed = self._member.unconsumed_tail
-            if decoded or not (self._fed or self._member.eof):
-                return decoded
+        if self._member.eof:
+            self._members += 1
+            self._member = zlib.decompressobj(_GZIP)
+            self._began = False
+        given, decoded = self._fed[:_STEP], b""
+        if not given and not self._began:
+            return None
+        self._began = True
+        try:
+            decoded = self._member.decompress(given, size)
+        except zlib.error:
+            raise _broken("gzip") from None
+        left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        self._fed = self._fed[len(given) - len(left) :]
+        # Some of what was given before may be inside still.
+        return decoded if decoded or given or self._member.eof else None
 
     def end(self) -> None:
         """See :class:`Decoder`."""
@@ -96,32 +96,36 @@ class Zstandard:
 
     def __init__(self) -> None:
         self._frame = self._new()
-        self._fed = b""
+        self._behind = b""
+        """What was given to the frame before, and came behind it."""
+        self._fed = memoryview(b"")
         self._began = False
         self._frames = 0
 
     def feed(self, data: bytes) -> None:
         """See :class:`Decoder`."""
-        self._fed += data
+        self._fed = memoryview(data)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes | None:
         """See :class:`Decoder`."""
-        while True:
-            if self._frame.eof:
-                self._frames += 1
-                self._fed = self._frame.unused_data + self._fed
-                self._frame = self._new()
-                self._began = False
-            if not self._fed and (not self._began or self._frame.needs_input):
-                return b""
-            fed, self._fed = self._fed, b""
-            self._began = True
-            try:
-                decoded = self._frame.decompress(fed, size)
-            except zstd.ZstdError:
-                raise _broken("zstd") from None
-            if decoded:
-                return decoded
+        if self._frame.eof:
+            self._frames += 1
+            self._behind = self._frame.unused_data
+            self._frame = self._new()
+            self._began = False
+        given: bytes | memoryview = b""
+        # Otherwise it keeps what it was given and could not decode yet.
+        if self._frame.needs_input:
+            given, self._behind = self._behind, b""
+            if not given:
+                given, self._fed = self._fed[:_STEP], self._fed[_STEP:]
+            if not given:
+                return None
+        self._began = True
+        try:
+            return self._frame.decompress(given, size)
+        except zstd.ZstdError:
+            raise _broken("zstd") from None
 
     def end(self) -> None:
         """See :class:`Decoder`."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from pubd.intake.http.coding import Decoder
 
-#: Decoded bytes at a time, and how many of them before everybody else has a turn.
-PIECE, TURN = 64 * 1024, 256 * 1024
+#: Decoded bytes at a time, how many of them before everybody else has a turn, and what a step of decoding counts for at
+#: least: a frame of nothing takes time, too.
+PIECE, TURN, LEAST = 64 * 1024, 256 * 1024, 4 * 1024
 #: Seconds that a request waits for room in the budget; then it is told to come back.
 PATIENCE = 5.0
 
@@ -67,6 +68,8 @@ class Inflow:
         self._failed = failed
         self._hold = hold
         self._size = 0
+        self._coded = 0
+        self._broken: Refusal | None = None
         self._begun: Inflow | None = None
         """Itself, once a part of the body was passed on."""
         self._came: list[bytes] = []
@@ -81,7 +84,11 @@ class Inflow:
         """Some more, as it came."""
         if self._closed:
             return
-        if self._timer is not None:
+        self._coded += len(data)
+        # No coding makes anything much longer; frames of nothing have no other limit.
+        if self._decoder is not None and self._limit is not None and self._coded > self._limit + self._limit // 8 + PIECE:
+            self._fail(_over(self._limit))
+        elif self._timer is not None:
             self._came.append(data)
         elif self._decoder is None:
             self._pass(data)
@@ -111,9 +118,7 @@ class Inflow:
         """To the sink; false if that has to wait, or is over."""
         self._size += len(data)
         if self._limit is not None and self._size > self._limit:
-            self._fail(
-                Refusal("too-large", f"the body is over the limit of {self._limit} bytes (max_body)", close=True)
-            )
+            self._fail(_over(self._limit))
             return False
         if not self._budget.take(len(data), self._begun):
             self._wait_for_room(data)
@@ -126,22 +131,33 @@ class Inflow:
         """What has come, for one turn."""
         decoder = self._decoder
         assert decoder is not None
-        left = TURN
-        try:
-            while left > 0:
-                piece = decoder.read(PIECE)
-                if piece:
-                    left -= len(piece)
-                    if not self._pass(piece):
-                        return
-                elif self._came:
-                    decoder.feed(self._came.pop(0))
-                else:
+        left, size = TURN, 0
+        some: list[bytes] = []
+        while left > 0 and self._broken is None:
+            try:
+                piece = decoder.read(PIECE - size)
+            except Refusal as refusal:
+                # Not before what came out well.
+                self._broken = refusal
+                break
+            if piece is None:
+                if not self._came:
+                    break
+                decoder.feed(self._came.pop(0))
+                continue
+            left -= max(len(piece), LEAST)
+            size += len(piece)
+            some.append(piece)
+            if size == PIECE:
+                if not self._pass(b"".join(some)):
                     return
-        except Refusal as refusal:
-            self._fail(refusal)
+                some, size = [], 0
+        if size and not self._pass(b"".join(some)):
             return
-        self._wait(0, self._go_on)
+        if self._broken is not None:
+            self._fail(self._broken)
+        elif left <= 0:
+            self._wait(0, self._go_on)
 
     def _finish(self) -> None:
         if self._decoder is not None:
@@ -217,3 +233,7 @@ class Inflow:
         self._hold(False)
         if self._no_more:
             self._finish()
+
+
+def _over(limit: int) -> Refusal:
+    return Refusal("too-large", f"the body is over the limit of {limit} bytes (max_body)", close=True)
