@@ -6,21 +6,13 @@ was found is shown, and with atheris written to a file ``crash-...``.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import re
-import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-import click
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-MOST_BYTES = 4096
+from tests.fuzz.engine import Found, command
 
 # What the inputs are made of: structure, every key and notation, and what parsers stumble over.
 _WORDS = rb"""
@@ -45,10 +37,6 @@ _OCTETS = (
     b" ",
 )
 FRAGMENTS: tuple[bytes, ...] = (*_WORDS.split(), *_OCTETS)
-
-
-class Found(AssertionError):
-    """The codec did what it must not do; the input is the argument."""
 
 
 def check(raw: bytes) -> bool:
@@ -171,51 +159,6 @@ inputs: st.SearchStrategy[bytes] = st.one_of(
 )
 
 
-def by_hypothesis(seconds: float) -> None:
-    """Print how many inputs there were."""
-    count = messages = 0
-    end = time.monotonic() + seconds
-
-    @settings(
-        max_examples=2000,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(inputs)
-    def some(raw: bytes) -> None:
-        nonlocal count, messages
-        count += 1
-        messages += check(raw)
-
-    while time.monotonic() < end:
-        some()
-    click.echo(f"{count} inputs, {messages} of them messages: nothing found")
-
-
-def by_atheris(atheris: Any, seconds: float) -> None:
-    """libFuzzer ends the process itself, and says what it found."""
-    with atheris.instrument_imports(include=["pubd.intake", "pubd.message", "pubd.fields", "pubd.duration"]):
-        importlib.import_module("pubd.intake.wire")
-    with tempfile.TemporaryDirectory() as made:
-        corpus, words = Path(made, "corpus"), Path(made, "words")
-        corpus.mkdir()
-        for number, seed in enumerate(_seeds()):
-            (corpus / str(number)).write_bytes(seed)
-        words.write_text(
-            "".join('"' + "".join(f"\\x{octet:02x}" for octet in word) + '"\n' for word in FRAGMENTS), "ascii"
-        )
-        options = [
-            f"-max_total_time={int(seconds)}",
-            f"-max_len={MOST_BYTES}",
-            f"-dict={words}",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup([sys.argv[0], *options, str(corpus)], check)
-        atheris.Fuzz()
-
-
 def _seeds() -> list[bytes]:
     """Messages with everything that there is, and what is next to them."""
     notation = (
@@ -232,16 +175,15 @@ def _seeds() -> list[bytes]:
     ]
 
 
-@click.command()
-@click.option("--seconds", default=60.0, show_default=True, help="How long.")
-@click.option("--hypothesis", is_flag=True, help="Without atheris, even if it is installed.")
-def main(seconds: float, hypothesis: bool) -> None:
-    """Look for inputs on which the codec breaks its promises."""
-    if hypothesis or importlib.util.find_spec("atheris") is None:
-        by_hypothesis(seconds)
-    else:
-        by_atheris(importlib.import_module("atheris"), seconds)
-
+main = command(
+    check,
+    inputs=inputs,
+    seeds=_seeds(),
+    fragments=FRAGMENTS,
+    instrument=("pubd.intake", "pubd.message", "pubd.fields", "pubd.duration"),
+    load=("pubd.intake.wire",),
+    doc="Look for inputs on which the codec breaks its promises.",
+)
 
 if __name__ == "__main__":
     main()

@@ -16,25 +16,21 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
-from pubd.access import Access, Grant, Principal, Quotas, Refusals
+from pubd.access import Access, Grant, Principal
 from pubd.access.tokens import hash_of, new_token
 from pubd.errors import IdempotencyConflict, InvalidOption, PublisherStopped, SpoolFailed, SpoolFull
-from pubd.intake.door import Door
 from pubd.intake.lines import LinesIntake
-from pubd.intake.lines.connection import LinesConnection
 from pubd.intake.lines.inlet import FREE
-from pubd.intake.lines.terms import AUTHENTICATION, DENIAL, LINGER, LONG_LINE, UNKNOWN_LINE, Terms
+from pubd.intake.lines.terms import AUTHENTICATION, DENIAL, LINGER, LONG_LINE, UNKNOWN_LINE
 from pubd.intake.options import LinesOptions
 from pubd.outcome import Cause, Reason, State
 from tests.certs import Certificates
 from tests.lines import (
     GOOD,
     STORED,
-    Desk,
     answers,
     connect,
     descriptors,
@@ -46,6 +42,7 @@ from tests.lines import (
     talk,
     until,
 )
+from tests.near import Near
 from tests.strictness import Logged
 
 TOKEN = new_token()
@@ -396,64 +393,6 @@ async def test_a_client_certificate_tells_who_it_is(certificates: Certificates, 
 
 
 # In time of the test's own
-
-
-class Near:
-    """A connection on a transport that only writes down, over TCP from elsewhere or a unix socket."""
-
-    def __init__(self, access: Access | None = None, **options: Any) -> None:
-        self.clock = Clock()
-        self.desk = Desk()
-        self.door = Door(publisher=self.desk, clock=self.clock, quotas=Quotas(), max_unanswered=1 << 20)
-        self.transport = _Transport()
-        self.gone = 0
-        self.connection = LinesConnection(
-            Terms(
-                reactor=self.clock,
-                options=LinesOptions(listen=(), **options),
-                door=self.door,
-                access=access or Access(),
-                refusals=Refusals(clock=self.clock),
-            ),
-            lambda _: None,
-            self._gone,
-        )
-        self.connection.makeConnection(self.transport)
-
-    def _gone(self, _: LinesConnection) -> None:
-        self.gone += 1
-
-    @property
-    def said(self) -> list[object]:
-        return said([json.loads(each) for each in self.transport.written.splitlines()])
-
-    def lose(self) -> None:
-        self.connection.connectionLost()
-        assert self.gone == 1
-        assert self.clock.getDelayedCalls() == []
-        assert self.door.unanswered == 0
-
-
-class _Transport(StringTransport):
-    """StringTransport with what sockets have besides."""
-
-    ended = False
-
-    def __init__(self) -> None:
-        super().__init__(peerAddress=UNIXAddress(None))  # type: ignore[no-untyped-call]
-
-    @property
-    def written(self) -> bytes:
-        return bytes(self.value())  # type: ignore[no-untyped-call]
-
-    def getHandle(self) -> socket.socket:
-        near, far = socket.socketpair()
-        far.close()
-        near.close()
-        return near
-
-    def loseWriteConnection(self) -> None:
-        self.ended = True
 
 
 @pytest.fixture
