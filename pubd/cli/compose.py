@@ -80,17 +80,27 @@ def completed(line: bytes, given: Mapping[str, Any], key: str) -> bytes:
     if not isinstance(message, dict):
         return line
     exported = message.get("state") in _HELD and "damaged" not in message
-    if exported:
-        # As `pubd export` wrote it; a submission has no state.
-        del message["state"]
     lacking = {name: value for name, value in given.items() if name not in message}
     if message.get("idempotency_key") is None:
-        if "idempotency_key" in message:
-            return dumps(message | lacking | {"idempotency_key": key})
         lacking["idempotency_key"] = key
-    if exported:
-        return dumps(message | lacking)
+    if exported or (lacking and "idempotency_key" in message and message["idempotency_key"] is None):
+        return _rewritten(line, lacking, without=("state",) if exported else ())
     if not lacking:
         return line
     start = line.index(b"{") + 1
     return line[:start] + dumps(lacking)[1:-1] + (b"," if message else b"") + line[start:]
+
+
+def _rewritten(line: bytes, more: Mapping[str, Any], *, without: Iterable[str]) -> bytes:
+    """The object anew; one that is no good, as one with a key twice, is left to the daemon to refuse."""
+    # Not for every command: it takes time to import.
+    from pubd.errors import InvalidMessage
+    from pubd.intake import strict_json
+
+    try:
+        message = strict_json.loads(line)
+    except InvalidMessage:
+        return line
+    for name in without:
+        del message[name]
+    return strict_json.dumps({**message, **more})

@@ -93,6 +93,23 @@ def test_only_a_key_of_its_own_counts(line: bytes, made: dict[str, object]) -> N
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b'{"exchange": "a", "exchange": "b", "idempotency_key": null}',
+        b'{"exchange": "a", "state": "ready", "state": "ready"}',
+        b'{"exchange": "a", "priority": NaN, "idempotency_key": null}',
+    ],
+)
+def test_what_the_daemon_would_refuse_is_not_put_right(line: bytes) -> None:
+    assert compose.completed(line, {"type": "t"}, "k") == line
+
+
+def test_numbers_stay_as_they_were_written() -> None:
+    line = b'{"exchange":"a","body_json":[1.50,1e400],"idempotency_key":null}'
+    assert compose.completed(line, {}, "k") == b'{"exchange":"a","body_json":[1.50,1E+400],"idempotency_key":"k"}'
+
+
+@pytest.mark.parametrize(
     "line", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff{}", b'{"a":1}{"b":2}', b"[" * 100_000, b"nonsense"]
 )
 def test_what_is_no_object_is_left_to_the_daemon(line: bytes) -> None:
