@@ -85,8 +85,8 @@ class Inflow:
         if self._closed:
             return
         self._coded += len(data)
-        # No coding makes anything much longer; frames of nothing have no other limit.
-        if self._decoder is not None and self._limit is not None and self._coded > self._limit + self._limit // 8 + PIECE:
+        if self._limit is not None and self._coded > self._limit + self._limit // 8 + PIECE:
+            # No coding makes anything much longer; frames of nothing have no other limit.
             self._fail(_over(self._limit))
         elif self._timer is not None:
             self._came.append(data)
