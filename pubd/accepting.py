@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail
 
 from pubd.errors import PubdError
-from pubd.submission import entry_of
+from pubd.submission import entry_of, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,8 +78,10 @@ class Accepting:
         """See :meth:`pubd.Publisher.submit_many`."""
         ids, options, now = self._spool.ids, self._options, self._wall()
         assert ids is not None
+        messages = list(messages)
+        numbers = zip(messages, ids.take(len(messages)), strict=True)
         try:
-            entries = [entry_of(message, ids, options, now, principal) for message in messages]
+            entries = [numbered(message, seq, ids, options, now, principal) for message, seq in numbers]
         except PubdError as error:
             return fail(error)
         self._append_singles()
@@ -94,9 +96,10 @@ class Accepting:
         assert ids is not None
         answers: list[PubdError | None] = []
         entries: list[Entry] = []
-        for message in messages:
+        messages = list(messages)
+        for message, seq in zip(messages, ids.take(len(messages)), strict=True):
             try:
-                entries.append(entry_of(message, ids, options, now, principal))
+                entries.append(numbered(message, seq, ids, options, now, principal))
             except PubdError as error:
                 answers.append(error)
             else:

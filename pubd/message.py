@@ -11,6 +11,7 @@ import enum
 from collections.abc import Mapping
 from datetime import datetime
 from operator import attrgetter
+from typing import ClassVar
 
 import attrs
 
@@ -62,6 +63,28 @@ _OPTIONAL_STRINGS = (
     "ordering_key",
 )
 _optional_strings = attrgetter(*_OPTIONAL_STRINGS)
+#: What most messages leave out. One look at all of them: each look takes as long as a test of a value.
+_RARE = (
+    "content_encoding",
+    "headers",
+    "priority",
+    "correlation_id",
+    "reply_to",
+    "expiration",
+    "timestamp",
+    "type",
+    "user_id",
+    "app_id",
+    "cluster_id",
+    "mandatory",
+    "idempotency_key",
+    "ordering_key",
+    "delay",
+    "not_before",
+    "ttl",
+)
+_rare = attrgetter(*_RARE)
+_NONE_OF_THEM = (None,) * len(_RARE)
 #: How many of them are AMQP's; the others stay with pubd.
 _PROPERTIES = len(_OPTIONAL_STRINGS) - 2
 _set = object.__setattr__
@@ -135,6 +158,9 @@ class Message:
     not_before: float | None = attrs.field(default=None, converter=_epoch)
     ttl: float | None = None
 
+    simple: ClassVar[bool] = False
+    """Of an instance: it has a content type, delivery mode and message_id at most, and nothing for pubd itself."""
+
     # Headers are not hashable, and so no message is.
     __hash__ = None  # type: ignore[assignment]  # typeshed's object says it is a method
 
@@ -145,16 +171,24 @@ class Message:
             _check_exchange(self)
         if not is_plain(self.routing_key):
             _set(self, "routing_key", short_string(self.routing_key, "routing_key"))
-        for value in _optional_strings(self):
-            if value is not None and not is_plain(value):
-                _check_optional_strings(self)
-                break
         if len(self.body) > MAX_BODY:
             _refuse_body(len(self.body), MAX_BODY)
-        if self.priority is not None:
-            _set(self, "priority", bounded(self.priority, "priority", 0, 255))
         if self.delivery_mode is not None and self.delivery_mode not in (1, 2):
             raise InvalidMessage("delivery_mode", "must be 1 (transient) or 2 (persistent)")
+        content_type, message_id = self.content_type, self.message_id
+        if (
+            _rare(self) == _NONE_OF_THEM
+            and (content_type is None or is_plain(content_type))
+            and (message_id is None or is_plain(message_id))
+        ):
+            _set(self, "simple", True)
+        else:
+            self._check_the_rest()
+
+    def _check_the_rest(self) -> None:
+        _check_optional_strings(self)
+        if self.priority is not None:
+            _set(self, "priority", bounded(self.priority, "priority", 0, 255))
         if self.timestamp is not None:
             bounded(self.timestamp, "timestamp", 0, 2**64 - 1)
         if self.reply_to == _DIRECT_REPLY_TO:
@@ -200,7 +234,7 @@ def _check_exchange(message: Message) -> None:
 
 def _check_optional_strings(message: Message) -> None:
     for name, value in zip(_OPTIONAL_STRINGS, _optional_strings(message), strict=True):
-        if value is not None:
+        if value is not None and not is_plain(value):
             _set(message, name, short_string(value, name))
 
 

@@ -32,18 +32,6 @@ class Confirmed:
     attempts: int
 
 
-class _Waiter(Deferred[Confirmed]):
-    """The Deferred of one call of ``settled``; cancelled, it leaves the receipt."""
-
-    def __init__(self, receipt: Receipt) -> None:
-        super().__init__()
-        self._receipt = receipt
-
-    def cancel(self) -> None:
-        self._receipt.leave(self)
-        super().cancel()
-
-
 class Receipt:
     """The message is stored. ``id`` is pubd's, ``message_id`` the AMQP property that every delivery of it carries."""
 
@@ -56,7 +44,7 @@ class Receipt:
         self._receipts = receipts
         self._answer: Confirmed | PubdError | int | None = None
         """The attempts of a confirmed message stand for the Confirmed that is made when somebody asks."""
-        self._waiters: _Waiter | list[_Waiter] | None = None
+        self._waiters: Deferred[Confirmed] | list[Deferred[Confirmed]] | None = None
 
     def __repr__(self) -> str:
         return f"<Receipt {self.id}>"
@@ -94,8 +82,8 @@ class Receipt:
         if self._answer is None:
             self._fire(PublisherStopped(f"pubd stopped before message {self.message_id} was settled"))
 
-    def leave(self, waiter: _Waiter) -> None:
-        """``waiter`` was cancelled."""
+    def _leave(self, waiter: Deferred[Confirmed]) -> None:
+        """``waiter`` is being cancelled."""
         if self._waiters is waiter:
             self._waiters = None
         elif isinstance(self._waiters, list) and waiter in self._waiters:
@@ -107,7 +95,8 @@ class Receipt:
         return Confirmed(id=self.id, message_id=self.message_id, attempts=attempts)
 
     def _wait(self) -> Deferred[Confirmed]:
-        waiter, waiters = _Waiter(self), self._waiters
+        waiter: Deferred[Confirmed] = Deferred(self._leave)
+        waiters = self._waiters
         if waiters is None:
             self._waiters = waiter
             if self._receipts is not None:

@@ -19,25 +19,31 @@ PERSISTENT, TRANSIENT = 2, 1
 
 def entry_of(message: Message, ids: Ids, options: Options, now: float, principal: str | None = None) -> Entry:
     """Encode ``message`` for its whole life, accepted at ``now``. Raises InvalidMessage past ``max_body``."""
+    return numbered(message, ids.next(), ids, options, now, principal)
+
+
+def numbered(message: Message, seq: int, ids: Ids, options: Options, now: float, principal: str | None) -> Entry:
+    """The same with a ``seq`` that was taken before, as many at once as a batch has messages."""
     if options.max_body is not None:
         message.check_limits(max_body=options.max_body)
-    seq = ids.next()
     id = ids.id_of(seq)
     message_id = message.message_id or id
     mode = message.delivery_mode or (PERSISTENT if options.persistent else TRANSIENT)
     entry = Entry(
-        id=id,
-        exchange=message.exchange,
-        routing_key=message.routing_key,
-        message_id=message_id,
-        mandatory=options.mandatory if message.mandatory is None else message.mandatory,
-        properties=encode_properties(message, message_id=message_id, delivery_mode=mode),
-        body=message.body,
-        accepted_at=now,
-        seq=seq,
-        ordering_key=message.ordering_key,
-        principal=principal,
+        id,
+        message.exchange,
+        message.routing_key,
+        message_id,
+        options.mandatory if message.mandatory is None else message.mandatory,
+        encode_properties(message, message_id=message_id, delivery_mode=mode),
+        message.body,
+        now,
+        seq,
     )
+    entry.principal = principal
+    if message.simple:
+        return entry
+    entry.ordering_key = message.ordering_key
     if message.delay or message.not_before is not None:
         due = now + message.delay if message.delay else message.not_before
         entry.due = due if due is not None and due > now else None

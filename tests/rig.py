@@ -21,6 +21,7 @@ from pubd.spool.base import Spool
 from pubd.spool.memory import MemorySpool
 from tests.network import MemoryNetwork
 from tests.peer import Broker, Peer, Published
+from tests.tampering import tamper
 
 #: The control channel of the link comes first, lanes after it.
 FIRST_LANE = 2
@@ -97,7 +98,7 @@ class Rig:
         """Submit one message; ``poison`` is an expiration that no Message would take."""
         message = Message(exchange=exchange, routing_key=key, message_id=message_id, **given)
         if poison:
-            object.__setattr__(message, "expiration", "soon")
+            tamper(message, "expiration", "soon")
         return self.submit_message(message)
 
     def submit_message(self, message: Message) -> Sent:

@@ -61,6 +61,10 @@ _header_start = struct.Struct(">BHIHHQ").pack
 _end_and_start = struct.Struct(">BBHI").pack
 
 
+_SIMPLE = _u16(_DELIVERY_MODE | _MESSAGE_ID)
+_TYPED = _u16(_CONTENT_TYPE | _DELIVERY_MODE | _MESSAGE_ID)
+
+
 def encode_properties(message: Message, *, message_id: str, delivery_mode: int) -> bytes:
     """The property flags and values of a content header, with the given message id and delivery mode.
 
@@ -68,9 +72,20 @@ def encode_properties(message: Message, *, message_id: str, delivery_mode: int) 
     such thing.
     """
     try:
+        if message.simple:
+            return _simple_properties(message.content_type, message_id, delivery_mode)
         return _properties(message, message_id, delivery_mode)
     except Exception as error:
         raise _translated(message, message_id, delivery_mode, error) from error
+
+
+def _simple_properties(content_type: str | None, message_id: str, delivery_mode: int) -> bytes:
+    """What :func:`_properties` gives for a simple message, as most are, at half its cost."""
+    id = message_id.encode()
+    if content_type is None:
+        return b"".join((_SIMPLE, _octet(delivery_mode), _OCTETS[len(id)], id))
+    text = content_type.encode()
+    return b"".join((_TYPED, _OCTETS[len(text)], text, _octet(delivery_mode), _OCTETS[len(id)], id))
 
 
 def _properties(message: Message, message_id: str, delivery_mode: int) -> bytes:

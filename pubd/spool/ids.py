@@ -34,10 +34,13 @@ class Ids:
 
     def next(self) -> int:
         """The seq of the next message."""
-        now = int(self._wall() * 1000) << _COUNTER_BITS
-        last = self.last_seq
-        self.last_seq = seq = now if now > last else last + 1
-        return seq
+        return self.take(1)[0]
+
+    def take(self, count: int) -> range:
+        """The seqs of the next ``count`` messages."""
+        first = max(int(self._wall() * 1000) << _COUNTER_BITS, self.last_seq + 1)
+        self.last_seq = first + count - 1
+        return range(first, first + count)
 
     def id_of(self, seq: int) -> str:
         """The id of the message with this seq."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pubd.entry import OVERHEAD, Entry
@@ -38,8 +39,38 @@ def checksum(
     body: bytes,
 ) -> int:
     """CRC-32 of what is published of a message, and of what decides where and when."""
-    head = b"%b\0%b\0%b\0%d\0%b" % (exchange, routing_key, message_id or b"", mandatory, ordering_key or b"")
+    head = _head(exchange, routing_key, message_id, mandatory, ordering_key)
     return zlib.crc32(body, zlib.crc32(properties, zlib.crc32(head)))
+
+
+@lru_cache(maxsize=1024)
+def _route_checksum(exchange: str, routing_key: str, mandatory: int) -> int:
+    """Of the head of a message with pubd's own id and without an ordering key: many have the same."""
+    return zlib.crc32(_head(exchange.encode(), routing_key.encode(), None, mandatory, None))
+
+
+def _head(
+    exchange: bytes, routing_key: bytes, message_id: bytes | None, mandatory: int, ordering_key: bytes | None
+) -> bytes:
+    return b"%b\0%b\0%b\0%d\0%b" % (exchange, routing_key, message_id or b"", mandatory, ordering_key or b"")
+
+
+def checksum_of(entry: Entry) -> int:
+    """The checksum of a whole entry."""
+    message_id, ordering_key, mandatory = entry.message_id, entry.ordering_key, int(entry.mandatory)
+    if message_id == entry.id and ordering_key is None:
+        head = _route_checksum(entry.exchange, entry.routing_key, mandatory)
+    else:
+        head = zlib.crc32(
+            _head(
+                entry.exchange.encode(),
+                entry.routing_key.encode(),
+                None if message_id == entry.id else message_id.encode(),
+                mandatory,
+                ordering_key.encode() if ordering_key else None,
+            )
+        )
+    return zlib.crc32(entry.body, zlib.crc32(entry.properties, head))
 
 
 def entry_of(row: Any, exchange: str, ids: Ids) -> Entry | None:
@@ -58,16 +89,16 @@ def unchecked_entry_of(row: Any, exchange: str, ids: Ids) -> Entry:
     properties, body, *_ = content
     id = ids.id_of(seq)
     return Entry(
-        id=id,
-        exchange=exchange,
-        routing_key=text_of(routing_key),
-        message_id=text_of(message_id) if message_id else id,
-        mandatory=bool(mandatory),
-        properties=properties,
-        body=body or b"",
-        accepted_at=accepted_at,
-        seq=seq,
-        attempts=attempts,
+        id,
+        exchange,
+        text_of(routing_key),
+        text_of(message_id) if message_id else id,
+        bool(mandatory),
+        properties,
+        body or b"",
+        accepted_at,
+        seq,
+        attempts,
         expires_at=expires_at,
         ordering_key=text_of(ordering_key) if ordering_key is not None else None,
         principal=text_of(principal) if principal is not None else None,
@@ -86,15 +117,13 @@ def text_of(stored: bytes) -> str:
 
 def row_of(entry: Entry, exchange: int) -> tuple[Any, ...]:
     """What the INSERT of a message takes."""
-    message_id = None if entry.message_id == entry.id else entry.message_id
-    mandatory = int(entry.mandatory)
     return (
         entry.seq,
         READY if entry.due is None else DEFERRED,
         exchange,
         entry.routing_key,
-        message_id,
-        mandatory,
+        None if entry.message_id == entry.id else entry.message_id,
+        int(entry.mandatory),
         entry.accepted_at,
         entry.due,
         entry.expires_at,
@@ -102,15 +131,7 @@ def row_of(entry: Entry, exchange: int) -> tuple[Any, ...]:
         entry.principal,
         entry.properties,
         entry.body,
-        checksum(
-            entry.exchange.encode(),
-            entry.routing_key.encode(),
-            message_id.encode() if message_id else None,
-            mandatory,
-            entry.ordering_key.encode() if entry.ordering_key else None,
-            entry.properties,
-            entry.body,
-        ),
+        checksum_of(entry),
     )
 
 

@@ -27,6 +27,7 @@ from pubd.receipt import Receipt
 from tests.network import MemoryNetwork
 from tests.peer import Broker
 from tests.rabbitmq import Node
+from tests.tampering import tamper
 
 PATIENCE = 15.0
 """Seconds within which whatever is waited for has to come true."""
@@ -327,7 +328,7 @@ async def test_exactly_the_poison_message_is_parked_in_the_brokers_words(
     ground.declare(name, "k")
     watched = Watched()
     messages = [Message(exchange=name, routing_key="k", message_id=str(n)) for n in range(40)]
-    object.__setattr__(messages[17], field, value)
+    tamper(messages[17], field, value)
     async with publishing(ground) as publisher:
         await watched.submit(publisher, *messages)
         await ground.until(watched.over)

@@ -26,6 +26,7 @@ from tests.integration.support import (
 )
 from tests.rabbitmq import Node
 from tests.strictness import Logged
+from tests.tampering import tamper
 
 WINDOW = 1000
 ENDLESS = 1 << 40
@@ -39,7 +40,7 @@ FIELDS = {
 
 def poisoned(message: Message, field: str) -> Message:
     """A message as no validation would let it pass."""
-    object.__setattr__(message, field, FIELDS[field][0])
+    tamper(message, field, FIELDS[field][0])
     return message
 
 

@@ -29,6 +29,7 @@ from tests.network import MemoryNetwork
 from tests.peer import Acks, Broker, Peer, Published
 from tests.peer import Phase as PeerPhase
 from tests.rig import Rig, Sent
+from tests.tampering import tamper
 
 WINDOW = 4
 WINDOW_BYTES = 3000
@@ -134,7 +135,7 @@ class Lanes(RuleBasedStateMachine):
         body = f"{len(self.rig.sent)} ".encode() + b"x" * size
         message = Message(exchange=exchange, routing_key=key, body=body, message_id=message_id)
         if poison:
-            object.__setattr__(message, "expiration", "soon")
+            tamper(message, "expiration", "soon")
         self.rig.submit_message(message)
 
     # The broker

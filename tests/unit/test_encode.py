@@ -19,6 +19,7 @@ from pubd.amqp.encode import FrameEncoder, decode_properties, encode_properties,
 from pubd.entry import Entry
 from pubd.errors import InvalidMessage, InvalidOption
 from pubd.message import Message
+from tests.tampering import tamper
 
 # A loaded machine is no reason to fail.
 unhurried = settings(deadline=None)
@@ -265,7 +266,7 @@ def test_the_applications_decimal_context_changes_nothing(decimal_value: Decimal
 
 def smuggled(field: str, value: Any) -> Message:
     message = Message(exchange="x", app_id="a", headers={"a": 1})
-    object.__setattr__(message, field, value)
+    tamper(message, field, value)
     return message
 
 

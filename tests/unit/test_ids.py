@@ -53,3 +53,12 @@ def test_what_is_no_id_of_this_spool_has_no_seq(id: str) -> None:
 
 def test_ids_of_another_spool_have_no_seq_here() -> None:
     assert Ids(5, 0, lambda: 0.0).seq_of(Ids(6, 0, lambda: 0.0).id_of(9)) is None
+
+
+@given(counts=st.lists(st.integers(0, 10_000), max_size=5))
+def test_seqs_that_are_taken_together_follow_one_another(counts: list[int]) -> None:
+    ids = Ids(5, 0, lambda: 100.0)
+    seqs = [seq for count in counts for seq in ids.take(count)]
+    assert seqs == sorted(set(seqs))
+    assert len(seqs) == sum(counts)
+    assert ids.next() > max(seqs, default=0)

@@ -33,6 +33,7 @@ from tests.peer import Broker
 from tests.rig import Rig
 from tests.slow_spool import SlowSpool
 from tests.strictness import Logged
+from tests.tampering import tamper
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_many_are_accepted_in_order_or_not_at_all(rig: Rig) -> None:
     rig.network.flush()
     assert [receipt.message_id for receipt in receipts] == rig.arrived() == list("01234")
     bad = message("bad")
-    object.__setattr__(bad, "timestamp", "now")
+    tamper(bad, "timestamp", "now")
     problem = answer(rig.publisher.submit_many([message("good"), bad]))
     assert isinstance(problem, InvalidMessage)
     assert problem.field == "timestamp"
