@@ -33,6 +33,8 @@ class Claims:
         self._base = base
         self.may_write = True
         """False on a full disk: what is ready is claimed, what would have to be written first waits."""
+        self.skipped: set[str] = set()
+        """Exchanges for which there was something that had to wait for that."""
         self.kept = Counter[str]()
         """Messages, by exchange, whose settlements wait for room on a full disk. They count as claimed: whoever has a
         window of them open has no more than a window to publish again after a crash."""
@@ -43,8 +45,11 @@ class Claims:
         limit -= self.kept[exchange]
         if shelf is None or limit < 1:
             return []
-        if shelf.next_due is not None and shelf.next_due <= now and self.may_write:
-            self._ripen(shelf, now)
+        if shelf.next_due is not None and shelf.next_due <= now:
+            if self.may_write:
+                self._ripen(shelf, now)
+            else:
+                self.skipped.add(exchange)
         claimed: list[Entry] = []
         damaged: set[int] = set()
         size = 0
@@ -67,6 +72,7 @@ class Claims:
                 self._damaged(shelf, seq)
             else:
                 again(shelf, seq)
+                self.skipped.add(exchange)
         return claimed
 
     def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[int, Entry | None]]:

@@ -21,7 +21,7 @@ def translated(error: Exception, path: Path) -> SpoolError:
         return error
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) in _FULL:
-        return SpoolFull("disk", f"no room is left on the disk of {path}; make room, pubd goes on by itself")
+        return full(path)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SpoolError(
             f"another process holds a lock on {path}; end it (fuser {path} names it), pubd goes on by itself"
@@ -40,3 +40,8 @@ def translated(error: Exception, path: Path) -> SpoolError:
         # reading the file anew tells what is in it (https://www.usenix.org/conference/atc20/presentation/rebello).
         return SpoolFailed(f"the disk of the spool {path} failed ({text}): check it; start pubd again once it is well")
     return SpoolFailed(f"the spool {path} failed ({text}): please report this; start pubd again to go on")
+
+
+def full(path: Path) -> SpoolFull:
+    """The disk is."""
+    return SpoolFull("disk", f"no room is left on the disk of {path}; make room, pubd goes on by itself")

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from pubd import failpoints
 from pubd.errors import PubdError, SpoolError, SpoolFailed
 from pubd.spool import faults, schema
+from pubd.spool.ballast import Ballast
 from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.lock import SpoolLock
@@ -52,6 +53,8 @@ CHECKPOINT = 4000
 #: Bytes of the disk that stay free where no ``min_free`` was given: what a full WAL needs, and what it may add to the
 #: database. With less of it the settlements of what filled the disk could not be stored, and it would stay full.
 RESERVE = 2 * CHECKPOINT * 4096
+#: Bytes of the disk that are kept for a day on which others fill it, likewise.
+BALLAST = RESERVE
 
 
 @attrs.define(eq=False)
@@ -119,6 +122,8 @@ class SqliteSpool:
         self._closed: list[Deferred[None]] = []
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT
+        # A disk in memory has no other files.
+        self._ballast = Ballast(self.path, 0 if vfs else BALLAST)
 
     # Spool: on the reactor's thread
 
@@ -191,7 +196,7 @@ class SqliteSpool:
         self.release([delivery.entry for delivery in deliveries])
 
     def sweep(self, now: float, retain: float) -> Deferred[Swept]:
-        return self._ask(lambda store: store.settlements.sweep(now, retain, PURGE_BATCH))
+        return self._ask(partial(_sweep, now, retain))
 
     def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
         return self._ask(lambda store: store.operations.retry(ids, probing))
@@ -265,22 +270,26 @@ class SqliteSpool:
         retry_at = 0.0
         closing = False
         while not closing and self._broken is None:
+            short = bool(kept) or self._ballast.given_back
             with self._condition:
                 if not self._waiting and not self._closing:
-                    self._condition.wait(max(0.0, retry_at - time.monotonic()) if kept else None)
+                    self._condition.wait(max(0.0, retry_at - time.monotonic()) if short else None)
                 arrived, self._waiting = self._waiting, []
                 closing = self._closing
             # Not at each turn: on a full disk there may be many, and claims go on meanwhile.
-            retrying = bool(kept) and (closing or time.monotonic() >= retry_at)
+            retrying = short and (closing or time.monotonic() >= retry_at)
             if retrying:
                 kept = self._again(store, kept)
+                self._room_again(store)
             unstored = self._group(store, arrived)
             left = set(unstored)
             later(self._deliver, [op for op in arrived if op not in left], store.base.books(), self._took)
             self._took = None
-            if retrying or (unstored and not kept):
-                retry_at = time.monotonic() + RETRY
             kept += unstored
+            if (unstored or store.claims.skipped) and self._broken is None and self._make_room(store):
+                kept = self._again(store, kept)
+            if retrying or ((kept or self._ballast.given_back) and not short):
+                retry_at = time.monotonic() + RETRY
             self._checkpoint(connection, shrunk=store.settlements.shrunk)
             store.settlements.shrunk = False
         if self._broken is not None:
@@ -306,6 +315,23 @@ class SqliteSpool:
             self._checkpoint_at = self._wal_pages + CHECKPOINT
         else:
             self._checkpoint_at = CHECKPOINT
+
+    def _make_room(self, store: Store) -> bool:
+        """On a full disk: give the ballast back, and begin the WAL anew in the room that it has; whether there was any.
+
+        From then on nothing new is accepted, until there is room for the ballast again.
+        """
+        if not self._ballast.give_back():
+            return False
+        store.submissions.refuse = partial(faults.full, self.path)
+        self.log.warn("the disk of {path} is full: what is settled goes into the room kept for it", path=str(self.path))
+        self._checkpoint(store.base.db, shrunk=True)
+        return True
+
+    def _room_again(self, store: Store) -> None:
+        if self._ballast.given_back and self._ballast.take(self._ask_free()):
+            store.submissions.refuse = None
+            self.log.info("there is room again on the disk of {path}", path=str(self.path))
 
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
@@ -388,6 +414,12 @@ class SqliteSpool:
                 row = (secrets.randbits(TAG_BITS), 0)
                 connection.execute("INSERT INTO books (tag) VALUES (?)", row[:1])
             self.ids = Ids(row[0], row[1], self._wall)
+            self._ballast.given_back = False
+            if not self._ballast.take(self._ask_free()):
+                self.log.warn(
+                    "the disk of {path} has too little room to keep some for a day on which it is full",
+                    path=str(self.path),
+                )
             return connection, Store(connection, self.ids, self._limits, self._free)
         except BaseException:
             self._close_store(connection)
@@ -418,9 +450,12 @@ class SqliteSpool:
     def _free(self) -> int:
         """Asked once for each transaction: what one takes is little beside any reserve."""
         if self._free_bytes is None:
-            disk = os.statvfs(self._directory)
-            self._free_bytes = disk.f_bavail * disk.f_frsize
+            self._free_bytes = self._ask_free()
         return self._free_bytes
+
+    def _ask_free(self) -> int:
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize
 
     def _close_store(self, connection: apsw.Connection | None) -> None:
         if connection is not None:
@@ -428,6 +463,15 @@ class SqliteSpool:
                 connection.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _sweep(now: float, retain: float, store: Store) -> Swept:
+    """Lanes for which something was due when the disk was full look again, too."""
+    swept = store.settlements.sweep(now, retain, PURGE_BATCH)
+    if not store.claims.skipped:
+        return swept
+    store.base.at_commit(store.claims.skipped.clear)
+    return attrs.evolve(swept, wake=(*swept.wake, *store.claims.skipped))
 
 
 def connect(path: Path, vfs: str | None = None) -> apsw.Connection:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pubd.entry import Entry
+    from pubd.errors import SpoolFull
     from pubd.spool.base import Limits
     from pubd.spool.database import Database
 
@@ -40,10 +41,14 @@ class Submissions:
         self._free = free
         self._waiting: list[Entry] = []
         """Accepted in the transaction under way, to be written before its commit."""
+        self.refuse: Callable[[], SpoolFull] | None = None
+        """Says why nothing new is accepted, while what is held needs all the room that there is."""
 
     def append(self, entries: Sequence[Entry]) -> list[Accepted]:
         """Accept all or raise before anything was changed; :meth:`flush` writes what a whole group has submitted."""
         fresh, answers = self._known(entries)
+        if fresh and self.refuse is not None:
+            raise self.refuse()
         size = sum(entry.size for entry in fresh)
         base = self._base
         self._limits.check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)

@@ -14,11 +14,12 @@ import pytest_twisted
 
 from pubd.amqp.lane import LaneOptions
 from pubd.errors import SpoolFull
+from pubd.message import Message
 from pubd.options import Options
 from pubd.publisher import Publisher
-from pubd.spool import offline
+from pubd.spool import offline, sqlite
 from pubd.spool.base import Limits
-from pubd.spool.sqlite import RESERVE, SqliteSpool
+from pubd.spool.sqlite import BALLAST, RESERVE, SqliteSpool
 from tests.integration.support import Load, in_thread, pause, reactor, route, take, until
 from tests.rabbitmq import Node
 
@@ -33,6 +34,7 @@ class SmallDisk:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stuffing = path / "somebody-elses"
+        self.ballast = path / "spool.db.ballast"
 
     @property
     def free(self) -> int:
@@ -83,7 +85,7 @@ def _mounted(directory: Path, size: int) -> Iterator[Path]:
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     directory = tmp_path / "disk"
     directory.mkdir()
-    with _mounted(directory, RESERVE + 40 * MIB) as path:
+    with _mounted(directory, RESERVE + 2 * BALLAST + 40 * MIB) as path:
         yield SmallDisk(path)
 
 
@@ -152,9 +154,41 @@ async def test_a_spool_that_fills_its_disk_keeps_enough_to_settle_what_it_accept
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_disk_that_others_fill_refuses_what_is_new_and_settles_the_rest_when_they_make_room(
+async def test_on_a_disk_that_others_fill_publishing_goes_on_in_the_room_that_was_kept_for_it(
     own_node: Node, unique: Callable[..., str], disk: SmallDisk
 ) -> None:
+    exchange, queue = unique("exchange"), unique("queue")
+    await in_thread(route, own_node.url, exchange, queue)
+    await in_thread(own_node.stop)
+    async with on(disk, own_node.url, Limits(min_free=0), window=300) as publisher:
+        load = Load(publisher, exchange, queue)
+        await load.submit(10 * BATCH, headers=FILLER)
+        later = await publisher.submit(Message(exchange=exchange, routing_key=load.routing_key, body=b"later", delay=1))
+        disk.stuff()
+        assert (await fill(load)).limit == "disk"
+        assert disk.free < MIB
+        accepted = len(load.messages)
+        await in_thread(own_node.start)
+        await load.settled()
+        await later.settled()
+        assert publisher.account().books.confirmed == accepted + 1
+        # What came free is for what was accepted before.
+        assert disk.free > 8 * MIB
+        assert (await fill(load)).limit == "disk"
+        assert not disk.ballast.exists()
+        disk.clear()
+        await until(disk.ballast.exists, "no ballast")
+        await load.submit(BATCH, headers=FILLER)
+        await load.settled()
+    assert disk.ballast.stat().st_size == BALLAST
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_others_fill_for_good_repeats_no_more_than_a_window_and_settles_when_they_make_room(
+    own_node: Node, unique: Callable[..., str], disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have taken the room that was kept, too."""
+    monkeypatch.setattr(sqlite, "BALLAST", 0)
     exchange, queue = unique("exchange"), unique("queue")
     await in_thread(route, own_node.url, exchange, queue)
     await in_thread(own_node.stop)

@@ -124,7 +124,7 @@ def test_its_files_are_for_their_owner_only(bench: Bench) -> None:
     finally:
         os.umask(old)
     # No -shm: one process, one connection.
-    assert modes == {"spool.db": 0o600, "spool.db-wal": 0o600, "spool.db.lock": 0o600}
+    assert modes == {f"spool.db{end}": 0o600 for end in ("", "-wal", ".lock", ".ballast")}
 
 
 def test_a_second_process_is_refused_naming_the_first(bench: Bench) -> None:
@@ -402,6 +402,9 @@ def test_what_is_due_waits_on_a_full_disk_and_what_is_ready_does_not(on_disk: Be
         claimed = on_disk.do(lambda spool: spool.claim("e", 9, 1 << 20, 10.0))
         assert [each.id for each in claimed] == ([expected.id] if expected else [])
     assert on_disk.spool.books().in_flight == 2
+    swept = on_disk.do(lambda spool: spool.sweep(10.0, 10.0))
+    assert swept.wake == ("e",), "the lane that was given nothing asks again"
+    assert on_disk.do(lambda spool: spool.sweep(10.0, 10.0)).wake == ()
 
 
 def test_a_settlement_that_is_still_kept_when_the_spool_closes_is_answered_with_why(on_disk: Bench) -> None:
