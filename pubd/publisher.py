@@ -447,8 +447,7 @@ class Publisher(Service):
         assert ids is not None
         entries = copies(parked, self._policies, ids, self._wall())
         if entries:
-            await self._spool.append(entries)
-            self._wake({entry.exchange for entry in entries})
+            self._wake(await self._spool.copy(entries, parked))
 
     def _copy_parked(self, parked: Sequence[Settlement]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._store_copies(parked))

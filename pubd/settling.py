@@ -106,17 +106,17 @@ class Settling:
             self._spool.lose(lost)
         self._answered(deliveries)
         failpoints.reach("after-ack")
+        parked = [change for change in others if change.state is State.PARKED]
+        if parked:
+            self.under_way += 1
+            Deferred.fromCoroutine(self._park(parked)).addErrback(self._broken)
+            others = [change for change in others if change.state is not State.PARKED]
         if confirmed or others:
             self.under_way += 1
-            parked = [change for change in others if change.state is State.PARKED]
-            if parked:
-                Deferred.fromCoroutine(self._park_and_commit(parked, confirmed, others)).addErrback(self._broken)
-            else:
-                self._commit(confirmed, others).addErrback(self._broken)
+            self._commit(confirmed, others).addErrback(self._broken)
 
-    async def _park_and_commit(
-        self, parked: Sequence[Settlement], confirmed: Sequence[Delivery], others: Sequence[Settlement]
-    ) -> None:
+    async def _park(self, parked: Sequence[Settlement]) -> None:
+        """For themselves: their copies may have to wait for room on a full disk."""
         try:
             await self._parked(parked)
         except SpoolError as error:
@@ -124,7 +124,7 @@ class Settling:
         except Exception:
             # Parked they are all the same, or they would stay in flight for good.
             self.log.failure("parked messages could not be copied")
-        await self._commit(confirmed, others)
+        await self._commit([], parked)
 
     def _commit(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Any]:
         stored = self._spool.settle(confirmed, others)

@@ -256,6 +256,12 @@ class Spool(Protocol):
     def append_each(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted | PubdError]]:
         """As :meth:`append`, but each one is accepted or refused on its own; refusals stand in its place."""
 
+    def copy(self, entries: Sequence[Entry], parked: Sequence[Settlement]) -> Deferred[Collection[str]]:
+        """Store copies of messages that are about to be ``parked``; the exchanges to wake.
+
+        As part of settling them: no limit refuses copies, and on a full disk they wait for room.
+        """
+
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         """The next ready messages of ``exchange`` in order of acceptance, now in the hands of the caller.
 

@@ -158,6 +158,9 @@ class SqliteSpool:
     def append_each(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted | PubdError]]:
         return self._ask(lambda store: each_alone(store.submissions.append, entries))
 
+    def copy(self, entries: Sequence[Entry], parked: Sequence[Settlement]) -> Deferred[Collection[str]]:
+        return self._ask(lambda store: store.submissions.copy(entries), keep=True, settles=((), parked))
+
     def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Deferred[Sequence[Entry]]:
         return self._ask(lambda store: store.claims.claim(exchange, limit, max_bytes, now), writes=False)
 

@@ -52,6 +52,17 @@ class Submissions:
         size = sum(entry.size for entry in fresh)
         base = self._base
         self._limits.check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)
+        self._accept(fresh, size)
+        return answers
+
+    def copy(self, entries: Sequence[Entry]) -> list[str]:
+        """Accept what is made of messages that were accepted, past all limits; the exchanges to wake."""
+        fresh, _ = self._known(entries)
+        self._accept(fresh, sum(entry.size for entry in fresh))
+        return list({entry.exchange for entry in entries})
+
+    def _accept(self, fresh: Sequence[Entry], size: int) -> None:
+        base = self._base
         if not self._waiting:
             base.at_roll_back(self._waiting.clear)
         self._waiting += fresh
@@ -62,7 +73,6 @@ class Submissions:
         for entry in deferred:
             base.at_commit(partial(expect, base.shelf(entry.exchange), entry.due or 0.0))
         base.count(accepted=len(fresh), ready=len(fresh) - len(deferred), deferred=len(deferred), bytes=size)
-        return answers
 
     def flush(self) -> None:
         """Write what was accepted. Many rows a statement: each call of SQLite lets go of the interpreter's lock."""

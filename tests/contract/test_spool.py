@@ -610,6 +610,22 @@ async def test_who_is_parked_again_after_a_retry_is_copied_again_but_not_after_a
 
 
 @pytest_twisted.ensureDeferred
+async def test_copies_of_what_is_parked_are_refused_by_no_limit(bench: Bench) -> None:
+    spool = await bench.open(limits=Limits(max_rows=2))
+    await bench.append("a", "b")
+    (a, _) = await bench.claim()
+    entries = [bench.entry("copy", exchange="copies", idempotency_key=copy_key(a.id), fingerprint=b"f")]
+    assert list(await spool.copy(entries, [parked(a)])) == ["copies"]
+    await spool.settle([], [parked(a)])
+    assert await bench.claimed(exchange="copies") == ["copy"]
+    books = await bench.books()
+    assert (books.accepted, books.parked, books.held, books.difference) == (3, 1, 3, 0)
+    again = [bench.entry("copy", exchange="copies", idempotency_key=copy_key(a.id), fingerprint=b"f")]
+    await spool.copy(again, [parked(a)])
+    assert (await bench.books()).accepted == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_retry_takes_what_is_parked_or_deferred_and_counts_attempts_anew(bench: Bench) -> None:
     spool = await bench.open()
     await bench.append(*"abcd")

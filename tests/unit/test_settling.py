@@ -117,11 +117,23 @@ def test_nobody_is_told_before_the_commit() -> None:
     confirmed, returned = bench.submit(), bench.submit()
     bench.spool.slow = True
     bench.end(Outcome.CONFIRMED, Outcome.RETURNED)
-    assert (answer(confirmed), answer(returned), bench.told, bench.settling.under_way) == ("waiting", "waiting", [], 1)
+    assert (answer(confirmed), answer(returned), bench.told, bench.settling.under_way) == ("waiting", "waiting", [], 2)
     bench.spool.commit()
     assert isinstance(answer(confirmed), Confirmed)
     assert isinstance(answer(returned), MessageParked)
-    assert (bench.told, bench.settling.under_way) == ([(1, 1)], 0)
+    assert (bench.told, bench.settling.under_way) == ([(0, 1), (1, 0)], 0)
+    bench.parked_log.stop()
+
+
+def test_who_is_confirmed_does_not_wait_for_the_copies_of_others() -> None:
+    bench = Bench()
+    confirmed, returned = bench.submit(), bench.submit()
+    bench.copied = Deferred()
+    bench.end(Outcome.CONFIRMED, Outcome.RETURNED)
+    assert isinstance(answer(confirmed), Confirmed)
+    assert (answer(returned), bench.told, bench.settling.under_way) == ("waiting", [(1, 0)], 1)
+    bench.copied.callback(None)
+    assert isinstance(answer(returned), MessageParked)
     bench.parked_log.stop()
 
 

@@ -18,7 +18,7 @@ import pytest
 from pubd.entry import Entry
 from pubd.errors import SpoolError, SpoolFailed, SpoolFull, SpoolInUse
 from pubd.ledger import Delivery
-from pubd.outcome import Cause, Outcome, State, Via
+from pubd.outcome import Cause, Outcome, Settlement, State, Via
 from pubd.spool import claims, schema, sqlite
 from pubd.spool.base import Limits
 from pubd.spool.sqlite import SqliteSpool
@@ -379,6 +379,26 @@ def test_what_a_full_disk_does_not_let_settle_counts_as_claimed_so_that_a_crash_
     assert [sorted(on_disk.turns.result(answer)) for answer in answers] == [["e"]] + [[]] * 9
     assert len(on_disk.claim(20)) == 20
     assert on_disk.spool.books().confirmed == 20
+
+
+def test_copies_of_what_is_parked_wait_for_room_and_their_messages_count_as_claimed(
+    on_disk: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "RETRY", 0.05)
+    on_disk.append(30)
+    flying = on_disk.claim(10)
+    on_disk.disk.full = True
+    parked = [Settlement(entry=each, state=State.PARKED, attempts=1) for each in flying]
+    copies = on_disk.entries(10)
+    for each in copies:
+        each.exchange = "copies"
+    answer = on_disk.spool.copy(copies, parked)
+    assert len(on_disk.claim(12)) == 2
+    on_disk.disk.full = False
+    assert sorted(on_disk.turns.result(answer)) == ["copies", "e"]
+    assert on_disk.do(lambda spool: spool.settle([], parked)) == []
+    books = on_disk.spool.books()
+    assert (books.accepted, books.parked, books.in_flight, books.difference) == (40, 10, 2, 0)
 
 
 def test_a_new_exchange_of_a_refused_submission_leaves_nothing_behind(on_disk: Bench) -> None:
