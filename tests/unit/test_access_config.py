@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import random
 import re
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from pubd.access.tokens import hash_of, new_token
 from pubd.config import Config
 from tests.config_texts import problem, problems
 
-TOKEN = new_token()
+# The same in every run: it is part of the names of tests, which several processes are to agree on.
+TOKEN = new_token(random.Random(1).randbytes)
 HASH = hash_of(TOKEN)
-OTHER = hash_of(new_token())
+OTHER = hash_of(new_token(random.Random(2).randbytes))
 ME = pwd.getpwuid(os.getuid()).pw_name
 MINE = grp.getgrgid(os.getgid()).gr_name
 SHOP = "[[principal]]\nname = 'shop'\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import resource
 import socket
 import ssl
@@ -45,7 +46,8 @@ from tests.lines import (
 from tests.near import Near
 from tests.strictness import Logged
 
-TOKEN = new_token()
+# The same in every run: it is part of the names of tests, which several processes are to agree on.
+TOKEN = new_token(random.Random(1).randbytes)
 SHOP = Principal(name="shop", grants=(Grant(),), tokens=(hash_of(TOKEN),))
 MINE = Principal(name="mine", grants=(Grant(exchange="mine"),), users=(0,))
 AUTH = json.dumps({"op": "auth", "token": TOKEN}).encode() + b"\n"

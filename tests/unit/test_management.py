@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from typing import Any
 
 import pytest
@@ -250,7 +251,8 @@ def test_errors(error: PubdError, status: int, name: str, reason: str) -> None:
 
 # Who it is: rabbitmqadmin knows names and passwords only
 
-TOKEN = new_token()
+# The same in every run: it is part of the names of tests, which several processes are to agree on.
+TOKEN = new_token(random.Random(1).randbytes)
 SHOP = Principal(name="shop", tokens=(hash_of(TOKEN),))
 
 
