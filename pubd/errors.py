@@ -47,11 +47,12 @@ class SpoolFull(SpoolError):
 
 
 class SpoolInUse(SpoolError):
-    """Another process has the spool: stop that one, or use another spool."""
+    """Another process has the spool: stop that one, or use another spool. ``hung`` says why it does not go on."""
 
-    def __init__(self, path: object, pid: str) -> None:
+    def __init__(self, path: object, pid: str, hung: str | None = None) -> None:
         holder = f"process {pid}" if pid else "another process"
-        super().__init__(f"the spool {path} is in use by {holder}: stop that one, or use another spool")
+        advice = f"which {hung}" if hung else "stop that one, or use another spool"
+        super().__init__(f"the spool {path} is in use by {holder}{', ' if hung else ': '}{advice}")
         self.pid = pid
 
 

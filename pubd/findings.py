@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 SLOW = 60.0
 #: Share of a limit at which a spool is nearly full.
 NEARLY = 0.9
+#: Seconds for which a step of the clock is news.
+NEWS = 900.0
 
 _STOPPED_BY_CREDENTIALS = (
-    "correct user name and password: [broker] urls in pubd.toml, or on RabbitMQ "
-    "'rabbitmqctl change_password USER PASSWORD'"
+    "correct user name and password: on RabbitMQ 'rabbitmqctl change_password USER PASSWORD', and pubd tries again by "
+    "itself; or [broker] urls in pubd.toml"
 )
 _NO_VHOST = "make the virtual host: 'rabbitmqctl add_vhost NAME', or correct [broker] urls in pubd.toml"
 _NO_PERMISSION = (
@@ -29,7 +32,6 @@ _NO_PERMISSION = (
 _ACCEPTING = {
     "starting": "wait; a large spool takes a moment to open",
     "stopping": "wait until it has ended, and start it again if nobody else does",
-    "spool-full": "look at what is held: 'pubd list'; discard what is not wanted, or raise the limit",
     "spool-failed": "look at pubd's log and at the disk of the spool; 'df -h', 'dmesg'",
 }
 
@@ -86,14 +88,35 @@ def _trouble(trouble: dict[str, Any], status: dict[str, Any]) -> Finding:
     if type.startswith("link-"):
         text = f"not connected to RabbitMQ ({link['state']}): {detail}"
         return Finding(text=text, advice=_for_link(link), since=since)
-    advice = _ACCEPTING.get(type, "look at pubd's log")
+    if type == "spool-full":
+        advice = _for_full_spool(detail, status["spool"]["path"])
+    else:
+        advice = _ACCEPTING.get(type, "look at pubd's log")
     return Finding(text=f"submissions are refused: {detail}", advice=advice, since=since)
 
 
+def _for_full_spool(detail: str, path: str | None) -> str:
+    """``detail`` names the limit, as SpoolFull does."""
+    if path is not None and ("(disk)" in detail or "(min_free)" in detail):
+        directory = shlex.quote(plain(os.path.dirname(path)))
+        return (
+            f"see what fills the disk: 'df -h {directory}', and make room on it; pubd goes on by itself. What was "
+            "accepted is published meanwhile"
+        )
+    return (
+        "see why messages wait, and what they are: 'pubd list'; discard what is not wanted, or raise [spool] max_bytes "
+        "or max_messages in pubd.toml"
+    )
+
+
 def _for_exchange(name: str, code: int | None) -> str:
-    shown = exchange(name)
     if code == 404:
-        return f"declare exchange {shown}, on RabbitMQ or as [[exchange]] in pubd.toml; pubd tries again by itself"
+        shown = shlex.quote(exchange(name))
+        return (
+            f"declare it: 'rabbitmqadmin declare exchange name={shown} type=TYPE', and bind its queues: "
+            f"'rabbitmqadmin declare binding source={shown} destination=QUEUE routing_key=KEY'; pubd tries again by "
+            "itself, and declares what stands in pubd.toml itself"
+        )
     if code == 403:
         return _NO_PERMISSION
     return "look at what RabbitMQ says; pubd tries again by itself"
@@ -121,8 +144,8 @@ def _for_link(link: dict[str, Any]) -> str:
     if link["state"] in ("connecting", "handshake", "opening", "idle"):
         return "wait a moment; if it stays like this, look whether RabbitMQ is well: 'rabbitmq-diagnostics status'"
     return (
-        "start RabbitMQ, or correct [broker] urls in pubd.toml; pubd keeps what comes, and goes on by itself once "
-        "RabbitMQ answers"
+        "start RabbitMQ on its host: 'systemctl start rabbitmq-server'; or correct [broker] urls in pubd.toml. pubd "
+        "keeps what comes, and goes on by itself once RabbitMQ answers"
     )
 
 
@@ -159,6 +182,16 @@ def _notices(status: dict[str, Any]) -> Iterator[Finding]:
             text=f"the oldest message waits since {status['oldest']}, although RabbitMQ takes messages",
             advice="look at 'pubd list --state ready', and at RabbitMQ: 'rabbitmq-diagnostics status'",
             bad=False,
+        )
+    step = status.get("clock")
+    if step is not None and 0 <= moment(status["time"]) - moment(step["at"]) < NEWS:
+        direction = "forward" if step["seconds"] > 0 else "back"
+        yield Finding(
+            text=f"the clock of pubd's host was set {direction} by {abs(step['seconds']):,.0f} s",
+            advice="see whether it is right now: 'timedatectl'. What is deferred or has a ttl goes by it; nothing is "
+            "lost, and ages that count from before are off by as much",
+            bad=False,
+            since=step["at"],
         )
     if spool["max_bytes"] and books["bytes"] > NEARLY * spool["max_bytes"]:
         yield Finding(

@@ -77,7 +77,9 @@ class Operating:
         """What keeps pubd from accepting or publishing, as /readyz and /publishz have it."""
         spool = await self.health.spool()
         troubles = [_as_json(trouble) for trouble in (*self.health.accepting(), *self.health.publishing())]
-        return Look(answers=spool.answers, oldest=spool.oldest, troubles=troubles)
+        step = self.health.steps.last
+        clock = {"seconds": round(step.seconds, 3), "at": _moment(step.at)} if step is not None else None
+        return Look(answers=spool.answers, oldest=spool.oldest, troubles=troubles, clock=clock)
 
     async def _metrics(self, request: Request) -> Answer:
         headers = request.headers
@@ -134,9 +136,12 @@ def _as_json(trouble: Trouble) -> dict[str, Any]:
     if trouble.exchange is not None:
         found["exchange"] = trouble.exchange
     if trouble.since is not None:
-        moment = datetime.fromtimestamp(trouble.since, UTC)
-        found["since"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        found["since"] = _moment(trouble.since)
     return found
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _free_of(spool: SpoolConfig) -> Callable[[], int] | None:

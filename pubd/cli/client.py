@@ -5,11 +5,13 @@ Python's own http.client: it is there, starts quickly, and takes a unix socket w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import select
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
@@ -19,6 +21,7 @@ import attrs
 
 from pubd._version import __version__
 from pubd.cli.server import Scheme, Server
+from pubd.hung import hung
 from pubd.wording import plain
 
 #: The longest answer that is read, in bytes: pubd's are a few hundred for each message.
@@ -189,6 +192,18 @@ class Client:
         response.close()
         return b"".join(chunks)
 
+    def _listener(self) -> int | None:
+        """The process that made the unix socket at the other end, if it is one: the kernel knows it."""
+        sock = self._connection.sock if self._connection is not None else None
+        if sock is None or sock.family != socket.AF_UNIX:
+            return None
+        with contextlib.suppress(OSError):
+            pid, _, _ = struct.unpack(
+                "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            )
+            return int(pid) or None
+        return None
+
     def _left(self, deadline: float) -> float:
         left = deadline - self._clock()
         if left <= 0:
@@ -222,9 +237,11 @@ class Client:
         return HTTPSConnection(server.host, server.port, timeout=timeout, context=self._tls())
 
     def _lost(self, error: Exception) -> AnswerLost:
+        listener = self._listener()
         self.close()
         if isinstance(error, TimeoutError):
-            return AnswerLost(f"{self.server} did not answer in time")
+            why = hung(listener) if listener is not None else None
+            return AnswerLost(f"{self.server} did not answer in time{f': process {listener} {why}' if why else ''}")
         if isinstance(error, ConnectionError):
             return AnswerLost(f"{self.server} hung up without an answer")
         if isinstance(error, OSError):

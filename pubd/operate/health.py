@@ -18,6 +18,7 @@ from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
 from pubd.entry import OVERHEAD
 from pubd.errors import PubdError, PublisherStopped, SpoolError, SpoolFull
+from pubd.operate.clock import StepWatch
 from pubd.spool.base import Limits
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Health(Service):
         """Since when (seconds of the clock) the spool is full, which was logged."""
         self._room_since: float | None = None
         self._since: dict[tuple[str, str | None], float] = {}
+        self.steps = StepWatch()
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
 
@@ -204,11 +206,21 @@ class Health(Service):
 
     def _look(self) -> None:
         try:
+            self._look_at_the_clock()
             # The spool is asked only when somebody wants to know.
             self._tell(next((each for each in self.accepting() if each.type == "spool-full"), None))
             self.publishing()
         except Exception:
             self.log.failure("the state of health was not looked at this time; going on")
+
+    def _look_at_the_clock(self) -> None:
+        step = self.steps.look(clock=self._clock.seconds(), wall=self._wall())
+        if step is not None:
+            self.log.warn(
+                "{step}: what is deferred, expires or is forgotten goes by it; nothing else does",
+                step=str(step),
+                seconds=round(step.seconds, 1),
+            )
 
     def _tell(self, full: Trouble | None) -> None:
         """Log that applications are refused, and that it is over; nobody else does, and not for each of them."""

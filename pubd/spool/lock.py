@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pubd.errors import SpoolInUse
+from pubd.hung import hung
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ class SpoolLock:
         except BlockingIOError:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
-            raise SpoolInUse(database, holder) from None
+            raise SpoolInUse(database, holder, hung(holder)) from None
         # On a full disk there may be no room for it, and publishing goes on all the same.
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)

@@ -172,7 +172,7 @@ def test_an_exchange_that_is_not_there_is_not_healthy(daemon: Daemon) -> None:
     assert status.exit_code == 1
     assert status.stdout.startswith("NOT HEALTHY\n")
     assert "! messages for exchange missing wait: 404 NOT_FOUND" in status.stdout
-    assert "-> declare exchange missing" in status.stdout
+    assert "-> declare it: 'rabbitmqadmin declare exchange name=missing" in status.stdout
     with pika.BlockingConnection(pika.URLParameters(daemon.url)) as connection:
         connection.channel().exchange_declare("missing", "fanout")
     until(lambda: daemon.pubd("status").exit_code == 0)

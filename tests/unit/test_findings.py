@@ -27,6 +27,7 @@ def facts(**given: Any) -> dict[str, Any]:
         "lanes": [],
         "books": books | given.pop("books", {}),
         "oldest": None,
+        "clock": None,
         "spool": {"path": "/var/lib/pubd/pubd.db", "max_bytes": 1000},
     }
     return found | given
@@ -54,9 +55,13 @@ def test_nothing_is_wrong_with_a_pubd_that_is_well() -> None:
 @pytest.mark.parametrize(
     ("given", "words", "advice"),
     [
-        (refused(404), "exchange orders wait: refused: 404 WORDS", "declare exchange orders"),
+        (
+            refused(404),
+            "exchange orders wait: refused: 404 WORDS",
+            "'rabbitmqadmin declare exchange name=orders type=TYPE'",
+        ),
         (refused(403), "403", "rabbitmqctl set_permissions"),
-        (unlinked("waiting", text="Connection refused"), "not connected to RabbitMQ (waiting)", "start RabbitMQ"),
+        (unlinked("waiting", text="Connection refused"), "not connected to RabbitMQ (waiting)", "'systemctl start"),
         (unlinked("refused", code=403, text="ACCESS_REFUSED - Login was refused"), "WORDS", "change_password"),
         (unlinked("refused", code=530, text="NOT_ALLOWED - vhost x not found"), "WORDS", "add_vhost"),
         (unlinked("refused", text="certificate verify failed"), "WORDS", "cacertfile"),
@@ -75,6 +80,11 @@ def test_nothing_is_wrong_with_a_pubd_that_is_well() -> None:
             facts(troubles=[{"type": "spool-full", "detail": "max_bytes"}]),
             "submissions are refused: max_bytes",
             "pubd list",
+        ),
+        (
+            facts(troubles=[{"type": "spool-full", "detail": "the spool is full (disk): no room"}]),
+            "submissions are refused: the spool is full (disk)",
+            "'df -h /var/lib/pubd', and make room",
         ),
         (facts(troubles=[{"type": "spool-failed", "detail": "d"}]), "submissions are refused", "df -h"),
         (facts(troubles=[{"type": "of-tomorrow", "detail": "d"}]), "submissions are refused: d", "log"),
@@ -112,3 +122,12 @@ def test_an_exchange_that_nothing_waits_for_is_no_alarm() -> None:
 def test_messages_that_wait_for_a_broker_that_is_away_are_told_once() -> None:
     given = unlinked("waiting", text="x") | {"oldest": "2026-11-23T11:00:00.000Z"}
     assert len(findings(given)) == 1
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3600.0, "set forward by 3,600 s"), (-3600.2, "set back by 3,600 s")])
+def test_a_step_of_the_clock_is_news_for_a_while_and_nothing_bad(seconds: float, words: str) -> None:
+    (found,) = findings(facts(clock={"seconds": seconds, "at": "2026-11-23T11:59:30.000Z"}))
+    assert words in found.text
+    assert "'timedatectl'" in found.advice
+    assert not found.bad
+    assert findings(facts(clock={"seconds": seconds, "at": "2026-11-23T11:40:00.000Z"})) == []

@@ -477,6 +477,13 @@ STATUS = _every(
             description="Since the start.",
         ),
         "oldest": {**_TIME, "description": "When the oldest message that is ready or in flight was accepted."},
+        "clock": {
+            "anyOf": [
+                _every({"seconds": {"type": "number"}, "at": _TIME}),
+                {"type": "null"},
+            ],
+            "description": "The last time that somebody set the clock (forward, or back), or the machine slept.",
+        },
         "spool": _every(
             {
                 "path": {**_TEXT_OR_NULL, "description": "null: in memory."},

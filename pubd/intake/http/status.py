@@ -60,11 +60,15 @@ class SpoolFacts:
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """Whether the spool ``answers``, when its ``oldest`` message was accepted, and what is wrong, as /readyz has it."""
+    """Whether the spool ``answers``, when its ``oldest`` message was accepted, and what is wrong, as /readyz has it.
+
+    ``clock``: the last step of the time of day, if there was one.
+    """
 
     answers: bool
     oldest: float | None = None
     troubles: Sequence[Any] = ()
+    clock: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +156,7 @@ class Status:
                     "poison": account.poison,
                 },
                 "oldest": moment_text(look.oldest),
+                "clock": look.clock,
                 "spool": self._spool_object(look.answers),
                 "intakes": [
                     {"name": way.name, "listens": list(way.listens), "connections": way.connections}
