@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import heapq
 from collections import Counter
 from functools import partial
@@ -19,9 +20,18 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.spool.database import Database, Shelf
 
-#: Deferred messages made ready by one claim at most, so that it never takes long; the next one goes on.
-RIPE_BATCH = 10_000
+#: Deferred messages made ready by one claim at most, so that it never takes long; the next one goes on. So many are
+#: remembered, more are read anew.
+RIPE_BATCH, RIPE_FEW = 10_000, 1000
+#: Messages that one claim looks at without finding any, as behind the head of an ordering key.
+LOOKS = 5000
 _CORRUPT = (Cause.CORRUPT.value, "its checksum does not match")
+
+
+class Unfinished(enum.Enum):
+    """No answer yet."""
+
+    CLAIM = enum.auto()
 
 
 class Claims:
@@ -39,8 +49,11 @@ class Claims:
         """Messages, by exchange, whose settlements wait for room on a full disk. They count as claimed: whoever has a
         window of them open has no more than a window to publish again after a crash."""
 
-    def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> list[Entry]:
-        """The next ready messages. Damaged ones are parked on the way, deferred ones that are due become ready."""
+    def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> list[Entry] | Unfinished:
+        """The next ready messages. Damaged ones are parked on the way, deferred ones that are due become ready.
+
+        Unfinished: there were none among those that were looked at, and there are more; claim once more.
+        """
         shelf = self._base.shelves.get(exchange)
         limit -= self.kept[exchange]
         if shelf is None or limit < 1:
@@ -52,9 +65,10 @@ class Claims:
                 self.skipped.add(exchange)
         claimed: list[Entry] = []
         damaged: set[int] = set()
-        size = 0
+        size = looked = 0
         self._base.at_roll_back(partial(self.release, claimed))
         for seq, entry in self._candidates(shelf, limit):
+            looked += 1
             if entry is None:
                 damaged.add(seq)
             elif self._claimable(shelf, entry, now):
@@ -66,6 +80,8 @@ class Claims:
                 self._base.claimed.add(seq)
                 if len(claimed) == limit:
                     break
+            if looked >= LOOKS:
+                break
         for seq in sorted(damaged):
             self._base.at_roll_back(partial(again, shelf, seq))
             if self.may_write:
@@ -73,7 +89,7 @@ class Claims:
             else:
                 again(shelf, seq)
                 self.skipped.add(exchange)
-        return claimed
+        return claimed if claimed or looked < LOOKS else Unfinished.CLAIM
 
     def _candidates(self, shelf: Shelf, limit: int) -> Iterator[tuple[int, Entry | None]]:
         """Ready messages in order, each with its entry, or None where its row is damaged.
@@ -143,8 +159,11 @@ class Claims:
             "RETURNING seq",
             (shelf.number, now, RIPE_BATCH),
         )
-        for (seq,) in ripe:
-            again(shelf, seq)
+        if len(ripe) > RIPE_FEW:
+            self._base.rewind(shelf, min(seq for (seq,) in ripe))
+        else:
+            for (seq,) in ripe:
+                again(shelf, seq)
         self._base.count(ready=len(ripe), deferred=-len(ripe))
         (shelf.next_due,) = self._base.one(
             "SELECT min(due) FROM message WHERE state = 1 AND exchange = ?", (shelf.number,)

@@ -165,6 +165,11 @@ class Database:
         shelf.fresh.clear()
         shelf.caught_up = False
 
+    def rewind(self, shelf: Shelf, seq: int) -> None:
+        """Many messages from ``seq`` on became ready: read on from there, so that none of them is kept in memory."""
+        self.forget(shelf)
+        shelf.cursor = min(shelf.cursor, seq - 1)
+
     def _add(self, number: int, name: str) -> Shelf:
         shelf = self.shelves[name] = Shelf(name, number)
         self.names[number] = name

@@ -101,7 +101,7 @@ class Operations:
             "AND routing_key = ? ORDER BY seq LIMIT ?) RETURNING seq",
             (shelf.number, group.routing_key, HEAL_BATCH),
         )
-        for (seq,) in rows:
-            base.at_commit(partial(again, shelf, seq))
+        if rows:
+            base.at_commit(partial(base.rewind, shelf, min(seq for (seq,) in rows)))
         base.count(parked=-len(rows), ready=len(rows))
         return [base.ids.id_of(seq) for (seq,) in rows]

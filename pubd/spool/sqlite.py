@@ -28,6 +28,7 @@ from pubd.errors import PubdError, SpoolError, SpoolFailed
 from pubd.spool import faults, schema
 from pubd.spool.ballast import Ballast
 from pubd.spool.base import Books, Limits, each_alone
+from pubd.spool.claims import Unfinished
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.lock import SpoolLock
 from pubd.spool.store import Store
@@ -285,7 +286,7 @@ class SqliteSpool:
                 kept = self._again(store, kept)
                 self._room_again(store)
             unstored = self._group(store, arrived)
-            left = set(unstored)
+            left = {*unstored, *self._unfinished(arrived, closing)}
             later(self._deliver, [op for op in arrived if op not in left], store.base.books(), self._took)
             self._took = None
             kept += unstored
@@ -300,6 +301,18 @@ class SqliteSpool:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._close_store(connection)
         later(self._end, kept, self._broken)
+
+    def _unfinished(self, ops: Sequence[_Op], closing: bool) -> list[_Op]:
+        """Claims that have not found anything yet go on in the next group, so that others get their turn in between."""
+        unfinished = [op for op in ops if op.result is Unfinished.CLAIM]
+        if closing:
+            for op in unfinished:
+                op.result = []
+            return []
+        if unfinished:
+            with self._condition:
+                self._waiting[:0] = unfinished
+        return unfinished
 
     def _checkpoint(self, connection: apsw.Connection, *, shrunk: bool) -> None:
         """Move the WAL into the database, when it is long enough. Not within a commit, where SQLite hides failures.

@@ -475,6 +475,57 @@ def test_a_sync_that_fails_while_the_wal_is_moved_ends_the_spool_too(
 # Size
 
 
+def test_many_that_become_ready_at_once_are_read_in_order_not_remembered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RIPE_BATCH", 500)
+    monkeypatch.setattr(claims, "RIPE_FEW", 10)
+    bench.open()
+    store: list[Any] = []
+    bench.do(lambda spool: spool._ask(store.append, writes=False))
+    entries = bench.entries(1200)
+    for each in entries[::2]:
+        each.due = -1.0
+    bench.do(lambda spool: spool.append(entries))
+    found: list[str] = []
+    remembered = 0
+    while batch := bench.claim(50):
+        remembered = max(remembered, *(len(shelf.again) for shelf in store[0].base.shelves.values()))
+        found += [each.id for each in batch]
+        bench.confirm(batch)
+    assert found == [each.id for each in entries]
+    assert remembered < 20
+    bench.close()
+
+
+def test_who_claims_behind_the_head_of_a_long_key_lets_others_have_their_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LOOKS", 100)
+    bench.open()
+    behind, free = bench.entries(2000), bench.entries()
+    for each in behind:
+        each.ordering_key = "o"
+    bench.do(lambda spool: spool.append([*behind, *free]))
+    (head,) = bench.claim(1)
+    done: list[str] = []
+    claimed = bench.spool.claim("e", 10, 1 << 30, 0.0)
+
+    def note(result: Any, what: str) -> Any:
+        done.append(what)
+        return result
+
+    claimed.addCallback(note, "claimed")
+    for _ in range(5):
+        bench.spool.append(bench.entries()).addCallback(note, "appended")
+    found = bench.turns.result(claimed)
+    assert found[0].id == free[0].id
+    assert done.index("claimed") > 0
+    bench.confirm([head])
+    assert [each.id for each in bench.claim(5)][:1] == [behind[1].id]
+    bench.close()
+
+
 def test_one_claim_makes_a_bounded_number_of_deferred_messages_ready(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
