@@ -27,10 +27,11 @@ from pubd.outcome import Outcome
 from pubd.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.python.failure import Failure
 
+    from pubd.observer import Traces
     from pubd.receipt import Receipt
 
 
@@ -221,10 +222,19 @@ class Raw(_Pika):
 class Pubd(_Course):
     """The whole of pubd's path; the application keeps ``ahead`` more than the window in its hands."""
 
-    def __init__(self, reactor: Any, load: Load, *, each: bool) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        load: Load,
+        *,
+        each: bool,
+        traces: Traces | None = None,
+        carrier: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(reactor, load.window + (2 * load.batch if load.ahead is None else load.ahead))
         self._load = load
         self._each = each
+        self._carrier = carrier
         self._body = b"x" * load.body
         self._message = self._make()
         self._publisher = Publisher.from_url(
@@ -232,6 +242,7 @@ class Pubd(_Course):
             spool=load.spool,
             reactor=reactor,
             options=Options(mandatory=True, lanes=LaneOptions(window=load.window)),
+            traces=traces,
         )
 
     async def open(self) -> None:
@@ -255,9 +266,9 @@ class Pubd(_Course):
             self.unpublished -= count
             messages = [self._message] * count if load.ready else [self._make() for _ in range(count)]
             if load.batch == 1:
-                self._publisher.submit(messages[0]).addCallbacks(self._accepted_one, self.failed)
+                self._publisher.submit(messages[0], carrier=self._carrier).addCallbacks(self._accepted_one, self.failed)
             else:
-                self._publisher.submit_many(messages).addCallbacks(self._accepted, self.failed)
+                self._publisher.submit_many(messages, carrier=self._carrier).addCallbacks(self._accepted, self.failed)
 
     def single(self, fate: Fate) -> None:
         def accepted(receipt: Receipt) -> None:

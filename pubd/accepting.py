@@ -14,12 +14,13 @@ from pubd.errors import PubdError
 from pubd.submission import entry_of, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from twisted.python.failure import Failure
 
     from pubd.entry import Entry
     from pubd.message import Message
+    from pubd.observer import Traces
     from pubd.options import Options
     from pubd.receipt import Receipt, Receipts
     from pubd.spool.base import Accepted, Spool
@@ -34,7 +35,8 @@ class Accepting:
     """For a spool that is open. ``announce`` is called with what was accepted, and in how many seconds (of ``clock``),
     before the receipts are given out.
 
-    ``appended`` is called whenever a batch was committed or refused.
+    ``appended`` is called whenever a batch was committed or refused. ``carrier``: see
+    :class:`pubd.observer.Traces`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Accepting:
         clock: Callable[[], float],
         announce: Callable[[Sequence[Entry], float], None],
         appended: Callable[[], None],
+        traces: Traces | None = None,
     ) -> None:
         self._spool = spool
         self._receipts = receipts
@@ -55,12 +58,15 @@ class Accepting:
         self._clock = clock
         self._announce = announce
         self._on_appended = appended
+        self._traces = traces
         self._singles: list[tuple[Entry, Deferred[Receipt]]] = []
         """Submitted one by one, and waiting for a batch to be committed."""
         self.under_way = 0
         """Batches that are not committed yet."""
 
-    def one(self, message: Message, principal: str | None) -> Deferred[Receipt]:
+    def one(
+        self, message: Message, principal: str | None, carrier: Mapping[str, str] | None = None
+    ) -> Deferred[Receipt]:
         """See :meth:`pubd.Publisher.submit`."""
         ids = self._spool.ids
         assert ids is not None
@@ -69,12 +75,16 @@ class Accepting:
         except PubdError as error:
             return fail(error)
         answer: Deferred[Receipt] = Deferred()
+        if self._traces is not None and (told := self._traces.submitted((entry,), carrier)) is not None:
+            answer.addBoth(told)
         self._singles.append((entry, answer))
         if self.under_way < APPENDS:
             self._append_singles()
         return answer
 
-    def many(self, messages: Iterable[Message], principal: str | None) -> Deferred[list[Receipt]]:
+    def many(
+        self, messages: Iterable[Message], principal: str | None, carrier: Mapping[str, str] | None = None
+    ) -> Deferred[list[Receipt]]:
         """See :meth:`pubd.Publisher.submit_many`."""
         ids, options, now = self._spool.ids, self._options, self._wall()
         assert ids is not None
@@ -84,13 +94,19 @@ class Accepting:
             entries = [numbered(message, seq, ids, options, now, principal) for message, seq in numbers]
         except PubdError as error:
             return fail(error)
+        told = self._traces.submitted(entries, carrier) if self._traces is not None else None
         self._append_singles()
         self.under_way += 1
         # One callback, not a chain of small ones: each step of a Deferred costs as much as encoding a message.
         appended = self._spool.append(entries)
-        return appended.addCallbacks(self._accepted, self._refused, callbackArgs=(entries, self._clock()))
+        accepted: Deferred[list[Receipt]] = appended.addCallbacks(
+            self._accepted, self._refused, callbackArgs=(entries, self._clock())
+        )
+        return accepted if told is None else accepted.addBoth(told)
 
-    def each(self, messages: Iterable[Message], principal: str | None) -> Deferred[list[Receipt | PubdError]]:
+    def each(
+        self, messages: Iterable[Message], principal: str | None, carrier: Mapping[str, str] | None = None
+    ) -> Deferred[list[Receipt | PubdError]]:
         """See :meth:`pubd.Publisher.submit_each`."""
         ids, options, now = self._spool.ids, self._options, self._wall()
         assert ids is not None
@@ -104,8 +120,11 @@ class Accepting:
                 answers.append(error)
             else:
                 answers.append(None)
+        told = self._traces.submitted(entries, carrier) if self._traces is not None and entries else None
         self._append_singles()
         appended = self._append_each(entries)
+        if told is not None:
+            appended.addBoth(told)
         return appended if len(entries) == len(answers) else appended.addCallback(_in_their_places, answers)
 
     def _append_singles(self) -> None:

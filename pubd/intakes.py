@@ -30,26 +30,38 @@ if TYPE_CHECKING:
     from pubd.config import Config
     from pubd.errors import InvalidOption
     from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
+    from pubd.operate.reading import SpanReading
     from pubd.outcome import Reason
     from pubd.publisher import Publisher
     from pubd.schedule import Schedule
 
 
 def intakes(
-    config: Config, *, reactor: Any, publisher: Publisher, failed: Callable[[InvalidOption], None]
+    config: Config,
+    *,
+    reactor: Any,
+    publisher: Publisher,
+    failed: Callable[[InvalidOption], None],
+    spans: SpanReading | None = None,
 ) -> Iterator[IService]:
     """The services of ``config``. ``failed`` is called when one cannot listen: the process should end.
 
-    Raises :class:`pubd.errors.InvalidOption` for endpoints that cannot be used.
+    ``spans``: of tracing, where there is any. Raises :class:`pubd.errors.InvalidOption` for endpoints that cannot be
+    used.
     """
-    return _Intakes(config, reactor, publisher, failed).services()
+    return _Intakes(config, reactor, publisher, failed, spans).services()
 
 
 class _Intakes:
     """What they have in common, and for each of them how it is made and what it shows of itself."""
 
     def __init__(
-        self, config: Config, reactor: Any, publisher: Publisher, failed: Callable[[InvalidOption], None]
+        self,
+        config: Config,
+        reactor: Any,
+        publisher: Publisher,
+        failed: Callable[[InvalidOption], None],
+        spans: SpanReading | None,
     ) -> None:
         self._config = config
         self._reactor = reactor
@@ -60,7 +72,9 @@ class _Intakes:
         self._quotas, self._refusals = Quotas(), Refusals(clock=reactor)
         self._readings: list[IntakeReading] = []
         self._ways: list[Callable[[], WayIn]] = []
-        self._operating = Operating(clock=reactor, publisher=publisher, spool=config.spool, intakes=self._readings)
+        self._operating = Operating(
+            clock=reactor, publisher=publisher, spool=config.spool, intakes=self._readings, spans=spans
+        )
 
     def services(self) -> Iterator[IService]:
         config = self._config

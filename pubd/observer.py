@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pubd.entry import Entry
     from pubd.ledger import Delivery
@@ -26,6 +26,20 @@ class Observer(Protocol):
 
     def committed(self, seconds: float) -> None:
         """The spool wrote and synced a batch, which took so long."""
+
+
+class Traces(Observer, Protocol):
+    """An observer that also takes part: it may give messages a trace context on their way into the spool."""
+
+    url: Callable[[], str]
+    """The broker that is published to; whoever publishes sets it."""
+
+    def submitted(self, entries: Sequence[Entry], carrier: Mapping[str, str] | None) -> Callable[[Any], Any] | None:
+        """These are about to be stored; their properties may be changed here, and with them their ``size``.
+
+        ``carrier`` has the ``traceparent`` of whoever hands them in; None: there is no such thing. What is returned
+        gets what is answered (a receipt, a list of receipts and errors, or a Failure), and gives it back.
+        """
 
 
 class Observers:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pubd.config import SpoolConfig
     from pubd.intake.http.request import Request
     from pubd.operate.health import Trouble
-    from pubd.operate.reading import IntakeReading
+    from pubd.operate.reading import IntakeReading, SpanReading
     from pubd.publisher import Publisher
 
 #: Seconds after which a probe that was told "no" may ask again.
@@ -46,6 +46,7 @@ class Operating:
         publisher: Publisher,
         spool: SpoolConfig,
         intakes: Sequence[IntakeReading],
+        spans: SpanReading | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         free = _free_of(spool)
@@ -59,6 +60,7 @@ class Operating:
             health=self.health,
             limits=spool.limits,
             intakes=intakes,
+            spans=spans,
             free=free,
             wall=wall,
         )

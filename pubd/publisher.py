@@ -38,7 +38,7 @@ from pubd.spool.url import spool_from_url
 from pubd.wakeups import Wakeups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pubd.amqp.broker import BrokerEvents, BrokerStatus
     from pubd.amqp.lane import Supply
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.message import Message
+    from pubd.observer import Traces
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
     from pubd.spool.base import Books, Limits, Query, Record, Spool
@@ -97,6 +98,7 @@ class Publisher(Service):
         wall: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
         failed: Callable[[SpoolError], None] = lambda _: None,
+        traces: Traces | None = None,
     ) -> None:
         self._reactor = reactor
         self._spool = spool
@@ -110,6 +112,10 @@ class Publisher(Service):
         self.observers = Observers()
         """Who else is told of what happens to messages."""
         spool.timed = self.observers.committed
+        self._traces = traces
+        if traces is not None:
+            traces.url = lambda: self._broker.status().url
+            self.observers.add(traces)
         self._assemble()
 
     def _assemble(self) -> None:
@@ -147,6 +153,7 @@ class Publisher(Service):
             clock=reactor.seconds,
             announce=self._announce,
             appended=self._draining.look,
+            traces=self._traces,
         )
         self._stopping = False
         self._stopped: Deferred[None] | None = None
@@ -166,12 +173,14 @@ class Publisher(Service):
         failed: Callable[[SpoolError], None] = lambda _: None,
         random: Callable[[], float] = random_module.random,
         wall: Callable[[], float] = time.time,
+        traces: Traces | None = None,
     ) -> Publisher:
         """A publisher for the RabbitMQ at ``url`` (or the first of several that answers).
 
         ``name`` is shown by RabbitMQ as part of the connection's name. ``limits`` are those of a spool given as URL;
         without them ``memory:`` holds 1 GiB, and a file what the disk has room for. ``failed`` is called when the spool
-        cannot be opened or its storage fails: the process should end. Raises :class:`pubd.errors.InvalidOption`.
+        cannot be opened or its storage fails: the process should end. ``traces`` makes spans of what happens
+        (:class:`pubd.operate.tracing.Tracing`). Raises :class:`pubd.errors.InvalidOption`.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -202,33 +211,40 @@ class Publisher(Service):
             random=random,
             wall=wall,
             failed=failed,
+            traces=traces,
         )
 
     # For applications
 
-    def submit(self, message: Message, *, principal: str | None = None) -> Deferred[Receipt]:
+    def submit(
+        self, message: Message, *, principal: str | None = None, carrier: Mapping[str, str] | None = None
+    ) -> Deferred[Receipt]:
         """Hand in one message; fires with its receipt once it is stored (and synced, with a durable spool).
 
-        ``principal`` is noted as who handed it in. Errback: :class:`pubd.errors.SpoolFull`, another
-        :class:`~pubd.errors.SpoolError`, or :class:`~pubd.errors.PublisherStopped`; then nothing was accepted.
+        ``principal`` is noted as who handed it in. ``carrier`` may have a ``traceparent`` (W3C) and ``tracestate`` that
+        the message's trace goes on from; it matters where there is tracing. Errback:
+        :class:`pubd.errors.SpoolFull`, another :class:`~pubd.errors.SpoolError`, or
+        :class:`~pubd.errors.PublisherStopped`; then nothing was accepted.
         """
         if (refused := self._refused()) is not None:
             return fail(refused)
         if not self._ready:
-            return self._opened().addCallback(lambda _: self.submit(message, principal=principal))
-        return self._accepting.one(message, principal)
+            return self._opened().addCallback(lambda _: self.submit(message, principal=principal, carrier=carrier))
+        return self._accepting.one(message, principal, carrier)
 
-    def submit_many(self, messages: Iterable[Message], *, principal: str | None = None) -> Deferred[list[Receipt]]:
+    def submit_many(
+        self, messages: Iterable[Message], *, principal: str | None = None, carrier: Mapping[str, str] | None = None
+    ) -> Deferred[list[Receipt]]:
         """Hand in several messages, all of them or none; one commit. Receipts come in the same order."""
         if (refused := self._refused()) is not None:
             return fail(refused)
         if not self._ready:
             handed = list(messages)
-            return self._opened().addCallback(lambda _: self.submit_many(handed, principal=principal))
-        return self._accepting.many(messages, principal)
+            return self._opened().addCallback(lambda _: self.submit_many(handed, principal=principal, carrier=carrier))
+        return self._accepting.many(messages, principal, carrier)
 
     def submit_each(
-        self, messages: Iterable[Message], *, principal: str | None = None
+        self, messages: Iterable[Message], *, principal: str | None = None, carrier: Mapping[str, str] | None = None
     ) -> Deferred[list[Receipt | PubdError]]:
         """Hand in several messages, each accepted or refused on its own; one commit. Answers come in the same order.
 
@@ -238,8 +254,8 @@ class Publisher(Service):
             return succeed([refused for _ in messages])
         if not self._ready:
             handed = list(messages)
-            return self._opened().addCallback(lambda _: self.submit_each(handed, principal=principal))
-        return self._accepting.each(messages, principal)
+            return self._opened().addCallback(lambda _: self.submit_each(handed, principal=principal, carrier=carrier))
+        return self._accepting.each(messages, principal, carrier)
 
     def _refused(self) -> PubdError | None:
         if self._open is None or self._stopping:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pubd.amqp.url import BrokerUrl
     from pubd.config import Config
     from pubd.errors import SpoolError
+    from pubd.observer import Traces
+    from pubd.operate.otlp import Otlp
     from pubd.outcome import Reason
 
 __all__ = ["Options", "makeService"]
@@ -178,6 +180,7 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
         log.warn("{hint}", hint=str(hint))
     end = ProcessEnd(reactor=reactor)
     tree = _Logged(end, options, config, reactor)
+    spans = _spans(tree, config, reactor)
     delivery, spool = config.delivery, config.spool
     publisher = _publisher(
         reactor,
@@ -198,6 +201,7 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
             retain=spool.retain,
             drain_timeout=delivery.drain_timeout,
         ),
+        traces=spans.tracing if spans is not None else None,
     )
     _plant(tree, end, publisher, reactor, READ)
 
@@ -206,7 +210,7 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
         end.stop(1)
 
     try:
-        for intake in intakes(config, reactor=reactor, publisher=publisher, failed=cannot_listen):
+        for intake in intakes(config, reactor=reactor, publisher=publisher, failed=cannot_listen, spans=spans):
             intake.setServiceParent(tree)
     except InvalidOption as error:
         # A certificate that cannot be read, say: what the configuration alone does not show.
@@ -228,6 +232,19 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
     return tree
 
 
+def _spans(tree: MultiService, config: Config, reactor: Any) -> Otlp | None:
+    """First, and so the last to stop: the spans of the last messages are to get out as well."""
+    if config.tracing is None:
+        return None
+    # Only here: OpenTelemetry is an extra, and takes a while to import.
+    from pubd.operate.otlp import Otlp
+    from pubd.operate.tracing import Tracing
+
+    spans = Otlp(config.tracing, Tracing(ratio=config.tracing.ratio), reactor=reactor)
+    spans.setServiceParent(tree)
+    return spans
+
+
 def _publisher(
     reactor: Any,
     end: ProcessEnd,
@@ -239,6 +256,7 @@ def _publisher(
     topology: Topology,
     shutdown: bool,
     options: PublisherOptions,
+    traces: Traces | None = None,
 ) -> Publisher:
     def failed(_: SpoolError) -> None:
         # Logged by whom it happened to; the process is started again by its supervisor, or a person repairs the cause.
@@ -253,6 +271,7 @@ def _publisher(
         options=options,
         events=_Shutdown(end) if shutdown else None,
         failed=failed,
+        traces=traces,
     )
     publisher.setName("publisher")
     return publisher

@@ -6,6 +6,8 @@ import struct
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+import attrs
+
 from pubd.amqp.encode import encode_properties
 from pubd.entry import Entry
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pubd.spool.ids import Ids
 
 PERSISTENT, TRANSIENT = 2, 1
+#: Headers that a client with tracing writes anew with each attempt to hand in the same message.
+TRACE = frozenset(("traceparent", "tracestate"))
 
 
 def entry_of(message: Message, ids: Ids, options: Options, now: float, principal: str | None = None) -> Entry:
@@ -56,7 +60,10 @@ def numbered(message: Message, seq: int, ids: Ids, options: Options, now: float,
 
 
 def _fingerprint(message: Message, entry: Entry, mode: int) -> bytes:
-    """Digest of all that the application said; not of the id that pubd gave, which differs each time."""
+    """Digest of all that the application said; not of the id that pubd gave, nor of a trace: they differ each time."""
+    if message.headers is not None and not TRACE.isdisjoint(message.headers):
+        headers = {name: value for name, value in message.headers.items() if name not in TRACE}
+        message = attrs.evolve(message, headers=headers or None)
     properties = encode_properties(message, message_id=message.message_id or "", delivery_mode=mode)
     told = (message.ordering_key, message.delay, message.not_before, message.ttl, entry.mandatory)
     digest = blake2b(digest_size=16)

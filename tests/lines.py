@@ -53,8 +53,9 @@ class Desk:
         self._held: list[tuple[Deferred[list[Receipt | PubdError]], list[Receipt | PubdError]]] = []
 
     def submit_each(
-        self, messages: Sequence[Message], *, principal: str | None = None
+        self, messages: Sequence[Message], *, principal: str | None = None, carrier: object = None
     ) -> Deferred[list[Receipt | PubdError]]:
+        assert carrier is None
         answers: list[Receipt | PubdError] = []
         self.batches.append(len(messages))
         if self.broken:

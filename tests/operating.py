@@ -16,7 +16,7 @@ from pubd.config import SpoolConfig
 from pubd.intake.http.answer import Answer
 from pubd.intake.http.request import Request
 from pubd.intake.http.route import Routes
-from pubd.operate.reading import IntakeReading
+from pubd.operate.reading import IntakeReading, SpanReading
 from pubd.operating import Operating
 from pubd.spool.base import Limits
 from tests.rig import Rig
@@ -34,6 +34,7 @@ class Shown:
         limits: Limits | None = None,
         path: Path | None = None,
         intakes: Sequence[IntakeReading] = (),
+        spans: SpanReading | None = None,
     ) -> None:
         self.rig = rig
         self.operating = Operating(
@@ -41,6 +42,7 @@ class Shown:
             publisher=rig.publisher,
             spool=SpoolConfig(url="memory:", path=path, limits=limits or Limits()),
             intakes=intakes,
+            spans=spans,
             wall=rig.network.seconds,
         )
         self._routes = Routes(self.operating.routes())

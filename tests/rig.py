@@ -12,6 +12,7 @@ from pubd.amqp.lane import LaneOptions
 from pubd.amqp.topology import Topology
 from pubd.errors import MessageParked, PubdError
 from pubd.message import Message
+from pubd.observer import Traces
 from pubd.options import Options
 from pubd.outcome import Reason
 from pubd.policy import Policy
@@ -59,6 +60,7 @@ class Rig:
         drain_timeout: float = 10.0,
         random: Callable[[], float] = lambda: 0.0,
         events: Any = None,
+        traces: Traces | None = None,
         **lanes: Any,
     ) -> None:
         self.network = network or MemoryNetwork(Broker(exchanges={"x": {"k"}, "y": {"k"}}))
@@ -77,6 +79,7 @@ class Rig:
             events=events,
             random=random,
             wall=lambda: self.network.seconds() + self.ahead,
+            traces=traces,
         )
 
     @property

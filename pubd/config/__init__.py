@@ -75,6 +75,7 @@ class Config(Values):
             "lines": build.lines(reading, rows["lines"][0], access),
             "directory": build.directory(reading, rows["directory"][0], access),
             "log": build.log(rows["log"][0]),
+            "tracing": build.tracing(reading, rows["tracing"][0]),
         }
         if reading.problems:
             # The environment's come last, those of the file in its order.

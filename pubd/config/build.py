@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pubd.intake.endpoint import refusal
 from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
 from pubd.intake.wire import decode_object
 from pubd.operate.log_options import LogOptions
+from pubd.operate.tracing_options import TracingOptions
 from pubd.policy import Policy
 from pubd.retry import Backoff
 from pubd.schedule import Cron, Every, Schedule
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _SETTLEMENT = ("on_return", "on_nack", "max_attempts", "lifetime", "heal", "heal_interval", "park_to")
 #: RabbitMQ's own exchanges, there from the start.
 _PREDECLARED = "amq."
+#: What the extra pubd[otel] brings.
+_OTLP = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 def broker(row: Row) -> BrokerConfig:
@@ -195,6 +199,29 @@ def _room(reading: Reading, row: Row, name: str, largest: int, max_unanswered: i
 def log(row: Row) -> LogOptions:
     """[log]."""
     return LogOptions(**row.values)
+
+
+def tracing(reading: Reading, row: Row) -> TracingOptions | None:
+    """[tracing], or None where it has no endpoint."""
+    values = _present(row.values)
+    if not row.sound or "endpoint" not in values:
+        return None
+    if not _is_installed(_OTLP):
+        reading.problem(
+            (*row.path, "endpoint"),
+            "takes OpenTelemetry, which is not installed; install pubd[otel], or remove the table",
+            "endpoint",
+        )
+        return None
+    return TracingOptions(**values)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        # One of the packages above it.
+        return False
 
 
 def _listens(reading: Reading, row: Row, access: AccessConfig | None) -> bool:

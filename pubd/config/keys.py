@@ -30,6 +30,7 @@ from pubd.config.kinds import (
     whole,
 )
 from pubd.config.log import LOG
+from pubd.config.tracing import TRACING
 from pubd.policy import OnNack, OnReturn
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/%2F"
@@ -309,4 +310,18 @@ POLICY = Table(
     ),
 )
 
-TABLES = (BROKER, SPOOL_TABLE, DELIVERY, POLICY, EXCHANGE, QUEUE, BINDING, SCHEDULE, *INTAKES, ACCESS, PRINCIPAL, LOG)
+TABLES = (
+    BROKER,
+    SPOOL_TABLE,
+    DELIVERY,
+    POLICY,
+    EXCHANGE,
+    QUEUE,
+    BINDING,
+    SCHEDULE,
+    *INTAKES,
+    ACCESS,
+    PRINCIPAL,
+    LOG,
+    TRACING,
+)

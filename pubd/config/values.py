@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pubd.amqp.url import BrokerUrl
     from pubd.intake.options import DirectoryOptions, HttpOptions, LinesOptions
+    from pubd.operate.tracing_options import TracingOptions
     from pubd.schedule import Schedule
 
 
@@ -76,3 +77,4 @@ class Values:
     lines: LinesOptions | None = None
     directory: DirectoryOptions | None = None
     log: LogOptions = attrs.field(factory=LogOptions)
+    tracing: TracingOptions | None = None

@@ -14,7 +14,7 @@ from pubd.access import Refusals
 from pubd.errors import NotAllowed, PubdError, QuotaExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
@@ -28,7 +28,7 @@ class Submissions(Protocol):
     """What a door needs of :class:`pubd.Publisher`."""
 
     def submit_each(
-        self, messages: Sequence[Message], *, principal: str | None = None
+        self, messages: Sequence[Message], *, principal: str | None = None, carrier: Mapping[str, str] | None = None
     ) -> Deferred[list[Receipt | PubdError]]:
         """Each accepted or refused on its own, in order; never fails."""
 
@@ -138,8 +138,13 @@ class Door:
 
     # What is handed in
 
-    def submit(self, principal: Principal, messages: Sequence[Message]) -> Deferred[list[Receipt | PubdError]]:
-        """One answer for each message, in order; never fails. One commit for all that are allowed."""
+    def submit(
+        self, principal: Principal, messages: Sequence[Message], carrier: Mapping[str, str] | None = None
+    ) -> Deferred[list[Receipt | PubdError]]:
+        """One answer for each message, in order; never fails. One commit for all that are allowed.
+
+        ``carrier``: headers that may have the trace of whoever hands them in (:meth:`pubd.Publisher.submit`).
+        """
         may = principal.may_publish
         allowed = [message for message in messages if may(message)]
         if not allowed:
@@ -151,7 +156,7 @@ class Door:
             refused = QuotaExceeded(wait)
             answers: list[Receipt | PubdError] = [refused for _ in allowed]
             return succeed(self._with_refusals(principal, messages, may, answers))
-        submitted = self._publisher.submit_each(allowed, principal=principal.name)
+        submitted = self._publisher.submit_each(allowed, principal=principal.name, carrier=carrier)
         submitted.addErrback(self._mistaken, len(allowed))
         if len(allowed) < len(messages):
             submitted.addCallback(lambda answers: self._with_refusals(principal, messages, may, answers))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pubd.operate.distribution import Distribution
     from pubd.operate.health import Health, Watched
-    from pubd.operate.reading import IntakeReading
+    from pubd.operate.reading import IntakeReading, SpanReading
     from pubd.operate.tally import Tally
     from pubd.spool.base import Limits
 
@@ -59,6 +59,7 @@ class Metrics(Collector):
         health: Health,
         limits: Limits,
         intakes: Sequence[IntakeReading] = (),
+        spans: SpanReading | None = None,
         free: Callable[[], int] | None = None,
         wall: Callable[[], float],
     ) -> None:
@@ -67,6 +68,7 @@ class Metrics(Collector):
         self._health = health
         self._limits = limits
         self._intakes = intakes
+        self._spans = spans
         self._free = free
         self._wall = wall
         self._spool = SpoolAnswer(False)
@@ -97,6 +99,7 @@ class Metrics(Collector):
         yield from self._broker()
         yield from self._disk()
         yield from self._ways_in()
+        yield from self._traced()
 
     def _happened(self) -> Iterator[Metric]:
         tally = self._tally
@@ -272,6 +275,16 @@ class Metrics(Collector):
                 if each.answers is not None
                 for code, count in sorted(each.answers().items())
             },
+        )
+
+    def _traced(self) -> Iterator[Metric]:
+        if (spans := self._spans) is None:
+            return
+        yield _counter(
+            "pubd_trace_spans",
+            "Spans since the start: made, and of these exported to the collector or failed to be.",
+            ("state",),
+            {("made",): spans.made, ("exported",): spans.exported, ("failed",): spans.failed},
         )
 
 

@@ -1,13 +1,24 @@
-"""IntakeReading: what can be read off an intake at any moment, for metrics and whoever else shows it."""
+"""What can be read at any moment, for metrics and whoever else shows it: of an intake, and of tracing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+class SpanReading(Protocol):
+    """Spans since the start: ``made``, of which these were ``exported`` and these ``failed`` to be."""
+
+    exported: int
+    failed: int
+
+    @property
+    def made(self) -> int:
+        """More than the other two: some are under way, and when too many are, some are dropped."""
 
 
 @attrs.frozen(kw_only=True)

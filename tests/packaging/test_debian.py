@@ -32,14 +32,14 @@ def constraints() -> dict[str, str]:
 
 
 def needed() -> set[str]:
-    """Everything that is installed with pubd: what setup.cfg names, and what that needs, and so on."""
+    """Everything that is installed with pubd[otel]: what setup.cfg names, and what that needs, and so on."""
     reading = False
     waiting: list[Requirement] = []
     for line in (ROOT / "setup.cfg").read_text().splitlines():
-        if line.strip() == "install_requires =":
+        if line.strip() in ("install_requires =", "otel ="):
             reading = True
         elif reading and line.strip() and not line.startswith(" "):
-            break
+            reading = False
         elif reading and line.strip() and not line.strip().startswith("#"):
             waiting.append(Requirement(line.strip()))
     found: set[tuple[str, frozenset[str]]] = set()

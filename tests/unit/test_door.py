@@ -44,7 +44,10 @@ class Taken:
     batches: list[tuple[list[str], str | None]] = attrs.Factory(list)
     broken: Exception | None = None
 
-    def submit_each(self, messages: Sequence[Message], *, principal: str | None = None) -> Deferred[list[Any]]:
+    def submit_each(
+        self, messages: Sequence[Message], *, principal: str | None = None, carrier: object = None
+    ) -> Deferred[list[Any]]:
+        assert carrier is None
         self.batches.append(([message.routing_key for message in messages], principal))
         if self.broken is not None:
             return fail(self.broken)

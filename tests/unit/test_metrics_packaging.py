@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import attrs
 import pytest
 
 from pubd.config import Config
@@ -27,6 +28,15 @@ ALWAYS = {"job", "instance", "le"}
 NAME = re.compile(r"\b(?:pubd|process|up)(?:_[a-z_]+)?\b(?![(\"])")
 
 
+@attrs.define
+class SpansRead:
+    """Of a tracing that would be there."""
+
+    made: int = 3
+    exported: int = 2
+    failed: int = 1
+
+
 @pytest.fixture(scope="module")
 def values() -> Values:
     """A page with everything that there can be."""
@@ -41,7 +51,7 @@ def values() -> Values:
     )
     rig = Rig()
     limits = Limits(max_bytes=1 << 30, max_rows=1000, min_free=1)
-    shown = Shown(rig, limits=limits, intakes=(reading,), path=Path("/tmp/spool.db"))
+    shown = Shown(rig, limits=limits, intakes=(reading,), path=Path("/tmp/spool.db"), spans=SpansRead())
     rig.start()
     rig.send("a")
     rig.send("b", key="nowhere")
@@ -166,7 +176,7 @@ def test_every_metric_is_on_the_dashboard_or_in_an_alert_or_is_left_out_on_purpo
     assert left_out == {"pubd_in_flight_bytes", "pubd_spool_max_messages"}
 
 
-@pytest.mark.parametrize("page", ["metrics", "logs"])
+@pytest.mark.parametrize("page", ["metrics", "logs", "tracing"])
 def test_each_piece_of_configuration_is_without_a_mistake(page: str) -> None:
     text = (ROOT / f"docs/{page}.rst").read_text()
     found = re.findall(r"^\.\. code-block:: toml\n\n((?:\n|   .*\n)+)", text, re.MULTILINE)

@@ -44,5 +44,5 @@ async def submit_good(
 ) -> list[Receipt | PubdError]:
     """The answers to those that are messages, in the places of these among the others."""
     good = [each for each in some if not isinstance(each, InvalidMessage)]
-    answers = iter(await door.submit(request.principal, good)) if good else iter(())
+    answers = iter(await door.submit(request.principal, good, request.headers)) if good else iter(())
     return [each if isinstance(each, InvalidMessage) else next(answers) for each in some]

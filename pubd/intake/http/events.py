@@ -56,7 +56,7 @@ class CloudEvents:
             message = from_headers(
                 request.headers, request.body, exchange=exchange, routing_key=routing_key, idempotency_key=key
             )
-        submitted = self._door.submit(request.principal, (message,))
+        submitted = self._door.submit(request.principal, (message,), request.headers)
         if seconds is None:
             return submitted.addCallback(stored_answer)
         return when_settled(submitted, self._waits, seconds)

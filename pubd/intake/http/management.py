@@ -75,7 +75,7 @@ class ManagementPublish:
             message = message_of(request.body, exchange=name)
         except PubdError as error:
             return error_answer(error)
-        (accepted,) = await self._door.submit(request.principal, [message])
+        (accepted,) = await self._door.submit(request.principal, [message], request.headers)
         if not isinstance(accepted, Receipt):
             return error_answer(accepted)
         settled = await self._waits.outcome(accepted, seconds)

@@ -51,6 +51,7 @@ class Submit:
             seconds=seconds,
             key=idempotency_key(request),
             max_line=self._max_line,
+            carrier=request.headers,
         )
 
     def post(self, request: Request) -> Answer | Deferred[Answer] | Coroutine[Any, Any, Answer]:
@@ -72,7 +73,7 @@ class Submit:
                 key=key,
             )
         message = decode(body) if key is None else keyed(loads(body), key)
-        submitted = self._door.submit(request.principal, (message,))
+        submitted = self._door.submit(request.principal, (message,), request.headers)
         if seconds is None:
             return submitted.addCallback(stored_answer)
         return when_settled(submitted, self._waits, seconds)

@@ -16,7 +16,7 @@ from pubd.intake.wire import decode_lines, loads
 from pubd.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
@@ -63,6 +63,7 @@ class NdjsonStream:
         seconds: float | None,
         key: str | None,
         max_line: int,
+        carrier: Mapping[str, str] | None = None,
     ) -> None:
         self._connection = connection
         self._door = door
@@ -72,6 +73,7 @@ class NdjsonStream:
         self._seconds = seconds
         self._key = key
         self._max_line = max_line
+        self._carrier = carrier
         self._rest = bytearray()
         """Of a line whose end has not come."""
         self._over_long = False
@@ -202,7 +204,8 @@ class NdjsonStream:
         if not messages:
             self._accepted([], batch)
             return
-        self._door.submit(self._principal, messages).addCallback(self._accepted, batch).addErrback(self._mistaken)
+        submitted = self._door.submit(self._principal, messages, self._carrier)
+        submitted.addCallback(self._accepted, batch).addErrback(self._mistaken)
 
     def _decode(self, lines: Sequence[bytes]) -> Sequence[Message | PubdError]:
         decoded: list[Message | PubdError] = []

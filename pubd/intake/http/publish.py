@@ -45,7 +45,7 @@ class Publish:
     def post(self, request: Request) -> Answer | Deferred[Answer] | Coroutine[Any, Any, Answer]:
         """Answers once the message is stored, or settled."""
         message, seconds = self._message(request)
-        submitted = self._door.submit(request.principal, (message,))
+        submitted = self._door.submit(request.principal, (message,), request.headers)
         if seconds is None:
             return submitted.addCallback(stored_answer)
         return when_settled(submitted, self._waits, seconds)
