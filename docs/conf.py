@@ -32,6 +32,6 @@ nitpick_ignore = [
     *(("py:class", name) for name in ("BrokerUrl", "Deferred", "LaneState", "LinkState", "Receipts", "Spool")),
     ("py:class", "datetime"),
     # Names in signatures of what applications do not call or make: seams between the rooms, and aliases of types.
-    *(("py:class", name) for name in ("BrokerSide", "Declaration", "FieldValue", "Supply")),
+    *(("py:class", name) for name in ("BrokerSide", "Declaration", "FieldValue", "Supply", "Traces")),
     ("py:class", "pubd.spool.base.Spool"),
 ]

@@ -180,7 +180,7 @@ class Publisher(Service):
         ``name`` is shown by RabbitMQ as part of the connection's name. ``limits`` are those of a spool given as URL;
         without them ``memory:`` holds 1 GiB, and a file what the disk has room for. ``failed`` is called when the spool
         cannot be opened or its storage fails: the process should end. ``traces`` makes spans of what happens
-        (:class:`pubd.operate.tracing.Tracing`). Raises :class:`pubd.errors.InvalidOption`.
+        (``pubd.operate.tracing.Tracing``). Raises :class:`pubd.errors.InvalidOption`.
         """
         if reactor is None:
             from twisted.internet import reactor
