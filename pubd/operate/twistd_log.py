@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 
+from pubd.operate.log_file import LogFile
 from pubd.operate.logs import observer
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def give_observer(
 
 
 def _file(path: str, reactor: Any) -> LogFile:
-    """As twistd has it: rotated when it is large, and by SIGUSR1."""
+    """As twistd has it: rotated when it is large, and by SIGUSR1; but see :class:`LogFile`."""
     try:
         file: LogFile = LogFile.fromFullPath(path)
     except OSError as error:
         raise SystemExit(f"pubd: the log file {path} cannot be opened: {error.strerror}") from None
     if not signal.getsignal(signal.SIGUSR1):
-        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
+        signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.signalled))
     return file

@@ -110,7 +110,8 @@ def test_an_observer_of_twistds_own_goes_first(run: Run, nowhere: str, tmp_path:
         "pubd.toml",
         PYTHONPATH=f"{tmp_path}:{repository}",
     )
-    program.says("mine")
+    # By then it runs, and takes its signals.
+    until(lambda: len(program.lines("mine")) > 8, what=lambda: program.output)
     assert set(ended(program).split()) == {"mine"}
 
 
