@@ -16,6 +16,7 @@ import pytest
 
 from tests.rabbitmq import Node
 from tests.service.conftest import Run
+from tests.service.hanging import hanging, threads
 from tests.service.listening import NotifyManager, notify_manager
 from tests.service.process import Program
 
@@ -36,6 +37,33 @@ every = 0.05
 exchange = "message"
 routing_key = "x"
 body = "x"
+"""
+
+
+#: Two seconds after the start the reactor has one call that keeps it busy; a datagram goes out before and after it.
+BUSY = """\
+import os, socket, sys
+if os.environ.get("BUSY") and sys.argv[0].endswith("twistd"):
+    import time
+    def tell(word):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.sendto(f"X_BUSY={word}".encode(), os.environ["NOTIFY_SOCKET"])
+    def busy():
+        tell("begins")
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            pass
+        tell("ends")
+    def later():
+        from twisted.internet import reactor
+        reactor.callLater(2, busy)
+    import threading
+    def when_there():
+        while "pubd.operate.systemd" not in sys.modules:
+            time.sleep(0.05)
+        from twisted.internet import reactor
+        reactor.callFromThread(later)
+    threading.Thread(target=when_there, daemon=True).start()
 """
 
 
@@ -127,6 +155,66 @@ def test_a_spool_that_cannot_be_opened_is_never_ready(daemon: Daemon, nowhere: s
         assert program.ends() == 1
         manager.receive()
         assert not any("READY" in each for each in manager.datagrams)
+
+
+def test_a_spool_that_hangs_starves_the_watchdog_and_is_said_until_it_goes_on(
+    daemon: Daemon, nowhere: str, tmp_path: Path
+) -> None:
+    with notify_manager(tmp_path) as manager:
+        program = daemon(TEXT.format(url=nowhere), manager, WATCHDOG_USEC="1500000")
+        manager.awaits("WATCHDOG")
+        manager.awaits("STATUS", "cannot connect")
+        _, *others = threads(program.pid)
+        assert others
+        with hanging(*others):
+            manager.awaits("STATUS", "the spool has not answered for ")
+            manager.datagrams.clear()
+            # Twice what systemd allows: the reactor goes on and would feed it.
+            manager.receive(3.0)
+            assert [each for each in manager.datagrams if "WATCHDOG" in each] == []
+            assert manager.datagrams
+        manager.awaits("WATCHDOG")
+        manager.awaits("STATUS", "cannot connect")
+        program.says("the spool has not answered for", "the spool answers again")
+        program.signal(signal.SIGTERM)
+        assert program.ends() == 0
+
+
+def test_a_reactor_that_hangs_starves_the_watchdog_until_it_goes_on(
+    daemon: Daemon, nowhere: str, tmp_path: Path
+) -> None:
+    with notify_manager(tmp_path) as manager:
+        program = daemon(TEXT.format(url=nowhere), manager, WATCHDOG_USEC="1500000")
+        manager.awaits("WATCHDOG")
+        reactor, *_ = threads(program.pid)
+        with hanging(reactor):
+            # What it told before.
+            manager.receive()
+            manager.datagrams.clear()
+            manager.receive(3.0)
+            assert manager.datagrams == []
+        manager.awaits("WATCHDOG")
+        program.signal(signal.SIGTERM)
+        assert program.ends() == 0
+
+
+def test_a_reactor_that_is_busy_starves_the_watchdog(daemon: Daemon, nowhere: str, tmp_path: Path) -> None:
+    """One call that takes three seconds of CPU: no other thread may feed the watchdog meanwhile."""
+    (tmp_path / "sitecustomize.py").write_text(BUSY)
+    root = Path(__file__).parents[2]
+    with notify_manager(tmp_path) as manager:
+        program = daemon(
+            TEXT.format(url=nowhere), manager, WATCHDOG_USEC="600000", PYTHONPATH=f"{tmp_path}:{root}", BUSY="1"
+        )
+        manager.awaits("X_BUSY", "begins")
+        manager.awaits("X_BUSY", "ends")
+        told = [next(iter(each)) for each in manager.datagrams]
+        meanwhile = told[told.index("X_BUSY") + 1 :]
+        assert meanwhile[: meanwhile.index("X_BUSY")] == []
+        manager.datagrams.clear()
+        manager.awaits("WATCHDOG")
+        program.signal(signal.SIGTERM)
+        assert program.ends() == 0
 
 
 def test_another_processs_watchdog_is_not_fed(daemon: Daemon, nowhere: str, tmp_path: Path) -> None:
