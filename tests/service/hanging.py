@@ -1,4 +1,4 @@
-"""A thread of a real process that hangs, as on a disk that does not answer: stopped by ptrace alone, and let go again."""
+"""A thread of a real process that hangs, as on a disk that does not answer: stopped by ptrace alone, then let go."""
 
 from __future__ import annotations
 
