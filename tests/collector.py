@@ -76,7 +76,7 @@ def collecting(port: int | None = None) -> Iterator[Collector]:
     class Takes(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            collector.headers.append(dict(self.headers))
+            collector.headers.append({name.lower(): text for name, text in self.headers.items()})
             if collector.answer == 200:
                 collector.take(body)
             self.send_response(collector.answer)

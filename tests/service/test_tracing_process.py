@@ -141,14 +141,14 @@ def test_traces_go_through_from_each_way_in_to_the_consumer_and_the_collector(
         (span,) = (each for each in collector.named("publish q") if each.facts.get("messaging.message.id") == name)
         assert (span.parent_id, span.status, span.facts["pubd.outcome"]) == (PARENT_ID, 0, "confirmed")
         assert span.facts["server.address"] == "127.0.0.1"
-        assert span.facts["pubd.node"].startswith("rabbit")
+        assert "127.0.0.1" in span.facts["pubd.node"]
         assert 0 < span.seconds < 60
     (returned,) = collector.named("publish nowhere")
     assert (returned.status, returned.facts["error.type"], returned.facts["pubd.state"]) == (2, "returned", "parked")
     assert found["untraced"] == {}
     assert not published(collector, "untraced")
     assert returned.resource["service.name"] == "shop"
-    assert all(each["Authorization"] == "Bearer s3cret" for each in collector.headers)
+    assert all(each["authorization"] == "Bearer s3cret" for each in collector.headers)
     assert "s3cret" not in output + str(collector.spans)
 
 
