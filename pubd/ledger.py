@@ -54,26 +54,26 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def __contains__(self, message_id: str) -> bool:
-        return message_id in self._by_message_id
-
     @property
     def oldest(self) -> Delivery | None:
         """The pending delivery that was sent first."""
         return self._pending.get(self._oldest_tag)
 
-    def add(self, entry: Entry, now: float) -> Delivery:
-        """Note that ``entry`` is the next publish on the channel. Its ``message_id`` must not be in flight."""
+    def add(self, entry: Entry, now: float) -> int:
+        """Note that ``entry`` is the next publish on the channel; its delivery tag.
+
+        0, and nothing is noted, while its ``message_id`` is in flight: it has to wait.
+        """
         message_id = entry.message_id
         if message_id in self._by_message_id:
-            raise ValueError(f"message_id {message_id!r} is in flight on this channel already")
+            return 0
         self._last_tag = tag = self._last_tag + 1
         size = entry.size
         delivery = Delivery(entry, tag, now, size, None, None, self._via)
         self._pending[tag] = delivery
         self._by_message_id[message_id] = delivery
         self.bytes += size
-        return delivery
+        return tag
 
     def returned(self, message_id: str, reason: Reason) -> bool:
         """Mark a delivery as returned: its coming ack means "unroutable". False if no such delivery is pending."""

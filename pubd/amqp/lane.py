@@ -417,19 +417,21 @@ class Lane:
         # Every write asks anew whether connection and channel still take frames: a write may end either.
         while queue and not connection.paused and connection.usable and self._channel.is_open:
             chunk: list[bytes] = []
-            size = 0
-            while queue and len(ledger) < window and size < CHUNK:
+            size, room = 0, window - len(ledger)
+            while queue and room > len(chunk) and size < CHUNK:
                 entry = queue[0]
-                if entry.message_id in ledger or (ledger.bytes + entry.size > window_bytes and len(ledger)):
+                if ledger.bytes + entry.size > window_bytes and len(ledger):
                     break
-                queue.popleft()
                 try:
                     frames = encoder.publish(entry)
                 except InvalidMessage as error:
                     reason = Reason(cause=Cause.POISON, text=str(error))
                     poison.append(Delivery(entry, 0, now, entry.size, Outcome.POISON, reason))
+                    queue.popleft()
                     continue
-                ledger.add(entry, now)
+                if not ledger.add(entry, now):
+                    break
+                queue.popleft()
                 chunk.append(frames)
                 size += len(frames)
             if not chunk:
