@@ -12,7 +12,7 @@ from pubd.spool.database import again, expect, listed
 from pubd.spool.rows import COUNTERS, HEAD_COLUMNS, NUMBER_OF, PARKED, READY, size_of, unchecked_entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pubd.entry import Entry
     from pubd.ledger import Delivery
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Free pages (of 4 KiB) that are never given back, and how many go in one sweep at most: few enough to go unnoticed.
 KEEP_PAGES, SHRINK_PAGES = 2048, 512
+#: Messages in one row of settlements: what is purged in one step.
+BATCH = 2000
 
 
 class Settlements:
@@ -37,7 +39,7 @@ class Settlements:
         ended: dict[int, list[Delivery]] = {}
         for delivery in confirmed:
             ended.setdefault(id(delivery.via), []).append(delivery)
-        for deliveries in ended.values():
+        for deliveries in ended.values() if len(confirmed) <= BATCH else _parts(ended.values()):
             via = deliveries[0].via
             seqs = [delivery.entry.seq for delivery in deliveries]
             batch = self._base.new_batch(now, via, seqs, [delivery.tag for delivery in deliveries])
@@ -176,6 +178,13 @@ class Settlements:
             self._base.db.execute("DELETE FROM settlement WHERE batch = ?", (row[0],))
             purged += len(seqs)
         return purged
+
+
+def _parts(batches: Iterable[list[Delivery]]) -> Iterator[list[Delivery]]:
+    """The same in batches that are not too large to be purged at once, whatever the window is."""
+    for deliveries in batches:
+        for start in range(0, len(deliveries), BATCH):
+            yield deliveries[start : start + BATCH]
 
 
 def new_heads(base: Database, keys: Iterable[tuple[str, str]]) -> list[str]:

@@ -1,17 +1,19 @@
 """A flood over one intake, from a process of its own: as fast as it can, and every answer is read.
 
 ``python -m tests.service.flood SOCKET FILE CONNECTIONS SECONDS``: each connection sends what is in the file (whole
-requests of one intake) again and again until the time is over, and prints how many answers said what.
+requests of one intake) again and again until the time is over or SIGTERM comes, and prints how many answers said what.
 """
 
 from __future__ import annotations
 
 import json
 import select
+import signal
 import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds without anything to read or write until it gives up.
@@ -63,7 +65,7 @@ class Flooding:
         return bool(data)
 
 
-def flood(path: str, data: bytes, count: int, seconds: float) -> dict[str, int]:
+def flood(path: str, data: bytes, count: int, seconds: float, enough: Callable[[], bool]) -> dict[str, int]:
     """What was sent and said, over all connections."""
     connections = {each.socket.fileno(): each for each in (Flooding(path, data) for _ in range(count))}
     poll = select.epoll()
@@ -76,7 +78,7 @@ def flood(path: str, data: bytes, count: int, seconds: float) -> dict[str, int]:
         events = poll.poll(PATIENCE)
         if not events:
             raise TimeoutError(f"{len(open_ones)} connections are not answered")
-        more = time.monotonic() < until
+        more = more and time.monotonic() < until and not enough()
         for number, event in events:
             connection = open_ones[number]
             if event & select.EPOLLOUT and not connection.write(more):
@@ -95,4 +97,6 @@ def flood(path: str, data: bytes, count: int, seconds: float) -> dict[str, int]:
 
 if __name__ == "__main__":
     path, file, count, seconds = sys.argv[1:]
-    print(json.dumps(flood(path, Path(file).read_bytes(), int(count), float(seconds))))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    print(json.dumps(flood(path, Path(file).read_bytes(), int(count), float(seconds), lambda: bool(signals))))

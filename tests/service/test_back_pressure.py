@@ -219,22 +219,21 @@ def test_a_flood_of_lines_starves_neither_http_nor_publishing(run: Run, tmp_path
         assert ask(client, post(line(), path="/messages?wait=confirmed&timeout=20s")).status == 200
         calm = [timed(client) for _ in range(100)]
         open_before, before = descriptors(pid), rss(pid)
-        with pubd.flooded(pubd.lines, (line() + b"\n") * 100, 4, 2.5) as flood:
+        with pubd.flooded(pubd.lines, (line() + b"\n") * 100, 4, 120) as flood:
             until(lambda: descriptors(pid) == open_before + 4, what=lambda: pubd.program.output)
             at_first, began = ready(queued), time.monotonic()
-            beside: list[float] = []
-            while flood.poll() is None and time.monotonic() < began + 2:
-                beside.append(timed(client))
+            beside = [timed(client) for _ in range(20)]
             pubd.drop("beside.json", line())
             until(lambda: not pubd.inbox("beside.json").exists(), what=lambda: pubd.program.output)
+            until(lambda: ready(queued) > at_first + 1000, what=lambda: pubd.program.output)
             published = (ready(queued) - at_first) / (time.monotonic() - began)
             highest = rss(pid)
-            output, _ = flood.communicate(timeout=30)
+            assert flood.poll() is None, "it went on beside all that"
+            flood.terminate()
+            output, _ = flood.communicate(timeout=60)
         assert flood.returncode == 0
         told = json.loads(output)
         assert told['"state":"stored"'] == told["sent"] * 100
-        assert len(beside) > 5
-        assert published > 100
         back_to(pid, open_before)
         stored = 1 + 1 + len(calm) + len(beside) + told["sent"] * 100
         until(lambda: ready(queued) == stored, 60, lambda: f"{ready(queued)} of {stored}")

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +20,7 @@ from pubd.entry import Entry
 from pubd.errors import SpoolError, SpoolFailed, SpoolFull, SpoolInUse
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Settlement, State, Via
-from pubd.spool import claims, schema, sqlite
+from pubd.spool import claims, schema, settlements, sqlite
 from pubd.spool.base import Limits
 from pubd.spool.sqlite import SqliteSpool
 from tests.crash.turns import Turns
@@ -495,6 +496,18 @@ def test_many_that_become_ready_at_once_are_read_in_order_not_remembered(
         bench.confirm(batch)
     assert found == [each.id for each in entries]
     assert remembered < 20
+    bench.close()
+
+
+def test_what_was_confirmed_at_once_is_forgotten_bit_by_bit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settlements, "BATCH", 100)
+    monkeypatch.setattr(sqlite, "PURGE_BATCH", 100)
+    bench.open()
+    bench.append(950)
+    bench.confirm(bench.claim(1000))
+    later = time.time() + 10
+    purged = [bench.do(lambda spool: spool.sweep(later, 0.0)).purged for _ in range(11)]
+    assert purged == [100] * 9 + [50, 0]
     bench.close()
 
 
