@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 
 class Ballast:
-    """``size`` bytes beside ``database``, in a file of its own with 0600; nothing where that is 0.
-
-    Kept from one start to the next.
-    """
+    """``size`` bytes beside ``database``, in a file of its own with 0600; nothing where that is 0."""
 
     def __init__(self, database: Path, size: int) -> None:
         self._path = database.with_name(f"{database.name}.ballast")
@@ -46,6 +43,11 @@ class Ballast:
             return False
         self.given_back = True
         return True
+
+    def leave(self) -> None:
+        """The spool is closed: nothing needs the room."""
+        self._remove()
+        self.given_back = False
 
     def _has(self) -> bool:
         try:

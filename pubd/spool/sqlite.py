@@ -430,7 +430,6 @@ class SqliteSpool:
                 row = (secrets.randbits(TAG_BITS), 0)
                 connection.execute("INSERT INTO books (tag) VALUES (?)", row[:1])
             self.ids = Ids(row[0], row[1], self._wall)
-            self._ballast.given_back = False
             if not self._ballast.take(self._ask_free()):
                 self.log.warn(
                     "the disk of {path} has too little room to keep some for a day on which it is full",
@@ -477,6 +476,7 @@ class SqliteSpool:
         if connection is not None:
             with contextlib.suppress(apsw.Error):
                 connection.close()
+            self._ballast.leave()
         if self._lock is not None:
             self._lock.release()
 

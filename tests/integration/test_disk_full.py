@@ -180,7 +180,8 @@ async def test_on_a_disk_that_others_fill_publishing_goes_on_in_the_room_that_wa
         await until(disk.ballast.exists, "no ballast")
         await load.submit(BATCH, headers=FILLER)
         await load.settled()
-    assert disk.ballast.stat().st_size == BALLAST
+        assert disk.ballast.stat().st_size == BALLAST
+    assert not disk.ballast.exists()
 
 
 @pytest_twisted.ensureDeferred
