@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EDQUOT
 from typing import TYPE_CHECKING
 
 import apsw
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 _FULL = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP})
 
 
-def translated(error: Exception, path: Path) -> SpoolError:
-    """What happened, with what to do about it. A SpoolFailed ends the spool."""
+def translated(error: Exception, path: Path, system: int = 0) -> SpoolError:
+    """What happened, with what to do about it. A SpoolFailed ends the spool. ``system``: errno of an I/O error."""
     if isinstance(error, SpoolError):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) in _FULL:
+    code = getattr(error, "extendedresult", 0)
+    # A quota that is used up is a full disk, though SQLite does not call it so.
+    if isinstance(error, apsw.FullError) or code in _FULL or (code == apsw.SQLITE_IOERR_WRITE and system == EDQUOT):
         return full(path)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return SpoolError(

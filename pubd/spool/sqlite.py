@@ -324,7 +324,7 @@ class SqliteSpool:
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except Exception as error:
-            problem = faults.translated(error, self.path)
+            problem = faults.translated(error, self.path, connection.system_errno)
             if isinstance(problem, SpoolFailed):
                 self._broken = problem
             # Without room for it the WAL stays as it is, and keeps what it has.
@@ -408,7 +408,7 @@ class SqliteSpool:
             store.base.commit()
             failpoints.reach("after-commit")
         except Exception as error:
-            problem = faults.translated(error, self.path)
+            problem = faults.translated(error, self.path, store.base.db.system_errno)
             store.base.roll_back()
             if isinstance(problem, SpoolFailed):
                 self._broken = problem

@@ -46,11 +46,11 @@ def started(run: Run, url: str, socket: Path) -> Program:
 
 
 @contextmanager
-def failing(run: Run, program: Program, calls: str) -> Iterator[None]:
-    """From here on the first of these system calls fails with EIO, in each thread."""
-    strace = run("strace", "-f", "-qq", "-p", str(program.pid), "-e", f"inject={calls}:error=EIO:when=1", "-o", "calls")
+def failing(run: Run, program: Program, calls: str, error: str = "EIO:when=1") -> Iterator[Program]:
+    """From here on the first of these system calls fails, in each thread; or all until the strace that comes ends."""
+    strace = run("strace", "-f", "-qq", "-p", str(program.pid), "-e", f"inject={calls}:error={error}", "-o", "calls")
     until(lambda: traced(program.pid), what=lambda: strace.output)
-    yield
+    yield strace
     strace.ends()
 
 
@@ -96,3 +96,18 @@ def test_after_a_failed_sync_or_write_it_ends_with_1_and_the_next_start_reads_wh
     done = run("pubd", "verify", str(socket.parent / "pubd.db"))
     assert done.ends() == 0
     done.says("21 accepted = 0 confirmed + 0 expired + 0 discarded + 21 held", "its books balance")
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk(run: Run, nowhere: str, socket: Path) -> None:
+    program = started(run, nowhere, socket)
+    with Client(socket) as client:
+        assert "state" in submit(client, "0")[0]
+        with failing(run, program, "pwrite64", "EDQUOT") as strace:
+            (refused,) = submit(client, "1")
+            strace.signal(signal.SIGTERM)
+        assert "make room, pubd goes on by itself" in str(refused["error"])
+        assert "state" in submit(client, "1")[0]
+    assert "Disk quota exceeded" in (socket.parent / "calls").read_text()
+    program.signal(signal.SIGTERM)
+    assert program.ends() == 0
+    assert "Traceback" not in program.output
