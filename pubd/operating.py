@@ -1,4 +1,4 @@
-"""What a running pubd shows of itself over HTTP: /metrics, /history, /livez, /readyz and /publishz."""
+"""What a running pubd shows of itself over HTTP: /metrics, /history, /livez, /readyz, /publishz and /tail."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pubd import duration
 from pubd.intake.http.answer import Answer, Refusal, json_answer
 from pubd.intake.http.route import Action, Route
 from pubd.intake.http.status import Look
+from pubd.intake.http.tail import Tail
 from pubd.operate.health import Health
 from pubd.operate.history import History, columns
 from pubd.operate.metrics import Metrics
@@ -52,6 +53,7 @@ class Operating:
         free = _free_of(spool)
         tally = Tally()
         publisher.observers.add(tally)
+        self.tail = Tail(observers=publisher.observers, clock=clock, wall=wall)
         self.health = Health(clock=clock, wall=wall, publisher=publisher, limits=spool.limits, free=free)
         self.history = History(clock=clock, wall=wall, publisher=publisher, tally=tally)
         self.metrics = Metrics(
@@ -73,6 +75,7 @@ class Operating:
             Route(path="/livez", actions={"GET": Action(act=_live, everybody=True)}),
             Route(path="/readyz", actions={"GET": Action(act=self._ready, everybody=True)}),
             Route(path="/publishz", actions={"GET": Action(act=self._publishes)}),
+            *self.tail.routes(),
         )
 
     async def look(self) -> Look:

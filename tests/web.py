@@ -275,6 +275,7 @@ class Bench:
     def __init__(self, *, access: Access | None = None, rig: Rig | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.rig = rig or Rig().start()
+        options_routes = options.pop("routes", lambda _: ())
         self.door = Door(
             publisher=self.rig.publisher,
             clock=self.clock,
@@ -287,6 +288,7 @@ class Bench:
             door=self.door,
             access=access or Access(anonymous=LOCAL),
             held=self.rig.publisher,
+            routes=options_routes,
             wall=self.clock.seconds,
         )
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "send": "pubd.cli.send",
     "show": "pubd.cli.show",
     "status": "pubd.cli.status",
+    "tail": "pubd.cli.tail",
     "token": "pubd.cli.token",
     "trace": "pubd.cli.trace",
     "verify": "pubd.cli.offline",

@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
 from typing import Any, Self
@@ -167,12 +167,50 @@ class Client:
             raise
         if response.will_close or self._cut_off is not None:
             self.close()
+        return self._answer(response, body)
+
+    def _answer(self, response: HTTPResponse, body: bytes) -> Answer:
         return Answer(
             status=response.status,
             body=body,
             content_type=response.headers.get_content_type(),
             retry_after=_seconds(response.headers.get("Retry-After")),
         )
+
+    def stream(self, method: str, path: str, *, deadline: float, silence: float | None) -> Answer | Iterator[bytes]:
+        """Ask for a body of any length: what comes of it, as it comes; or the answer, if that is no 200.
+
+        ``deadline`` is for the head; then up to ``silence`` seconds may pass without anything. Raises AnswerLost, also
+        where the body is not whole. The connection is closed afterwards, or when the iterator is.
+        """
+        self.send(method, path, deadline=deadline)
+        connection = self._connection
+        assert connection is not None
+        try:
+            connection.sock.settimeout(self._left(deadline))
+            response = connection.getresponse()
+            if response.status != 200:
+                return self._answer(response, self._body(connection, response, deadline))
+            if connection.sock is not None:
+                connection.sock.settimeout(silence)
+        except (OSError, HTTPException) as error:
+            raise self._lost(self._cut_off or error) from None
+        except BaseException:
+            self.close()
+            raise
+        return self._pieces(response)
+
+    def _pieces(self, response: HTTPResponse) -> Iterator[bytes]:
+        try:
+            while chunk := response.read1(_READ):
+                yield chunk
+            if response.length:
+                raise HTTPException("the answer was cut off")
+        except (OSError, HTTPException) as error:
+            raise self._lost(error) from None
+        finally:
+            response.close()
+            self.close()
 
     def _body(self, connection: HTTPConnection, response: HTTPResponse, deadline: float) -> bytes:
         chunks, size = [], 0

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from pubd.cli.client import AnswerLost, Unreachable
+from pubd.cli.client import Answer, AnswerLost, Unreachable
 from pubd.cli.connect import connect, server_options
 from pubd.cli.durations import Duration
 from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, UNREACHABLE, Failure
@@ -18,7 +18,7 @@ from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, UNREACHABLE, Failu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pubd.cli.client import Answer, Client
+    from pubd.cli.client import Client
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _SERVER = ("server", "token", "token_file", "cacert", "cert", "key")
@@ -26,6 +26,10 @@ _SERVER = ("server", "token", "token_file", "cacert", "cert", "key")
 
 class Unknown(Failure):
     """pubd knows no such message."""
+
+
+class Broken(Failure):
+    """A stream that ended too early."""
 
 
 class Daemon:
@@ -49,6 +53,40 @@ class Daemon:
     def post(self, path: str, value: Any) -> Any:
         """The same for a request with ``value`` as its body."""
         return self._ask("POST", path, json.dumps(value).encode())
+
+    def stream(self, path: str, *, silence: float | None, **query: str | None) -> Iterator[bytes]:
+        """The body of an answer, piece by piece; ``silence`` as in :meth:`pubd.cli.client.Client.stream`.
+
+        Raises Failure, :class:`Broken` where it ended before its time.
+        """
+        given = {name: value for name, value in query.items() if value is not None}
+        asked = f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
+        try:
+            found = self._client.stream("GET", asked, deadline=self._clock() + self._timeout, silence=silence)
+        except Unreachable as error:
+            raise Failure(str(error), UNREACHABLE) from None
+        except AnswerLost as error:
+            raise Failure(f"{error}; look at pubd's log, and try again", UNREACHABLE) from None
+        if isinstance(found, Answer):
+            raise self._refused(found)
+        return self._whole(found)
+
+    def _whole(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except AnswerLost as error:
+            raise Broken(f"{error}, before it was complete", UNREACHABLE) from None
+
+    def lines(self, path: str, *, silence: float | None, **query: str | None) -> Iterator[Any]:
+        """The JSON of each line of a stream."""
+        rest = b""
+        for piece in self.stream(path, silence=silence, **query):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from map(json.loads, lines)
+
+    def delete(self, path: str) -> Any:
+        """The same as ``get`` for a request with the method DELETE."""
+        return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/json"} if body is not None else {}

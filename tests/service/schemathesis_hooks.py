@@ -34,6 +34,12 @@ def before_call(ctx: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001
         if isinstance(properties, dict) and isinstance(properties.get("user_id"), str):
             # RabbitMQ takes one user's only.
             properties["user_id"] = "guest"
+    if case.operation.path == "/tail":
+        # It has no end.
+        query = dict(case.query or {})
+        if "for" not in query or _DURATION.fullmatch(str(query["for"])):
+            query["for"] = "50ms"
+        case.query = query
     query = case.query
     if not query:
         return

@@ -11,6 +11,7 @@ from pubd.errors import PubdError
 from pubd.intake.problem import problem, problem_of
 
 if TYPE_CHECKING:
+    from pubd.intake.http.outflow import Outflow
     from pubd.intake.problem import Problem
 
 JSON = b"application/json"
@@ -23,7 +24,7 @@ _Headers = tuple[tuple[bytes, bytes], ...]
 class Answer:
     """``headers`` are those beside Content-Type (None: there is none), Content-Length, Connection, Date and Server.
 
-    ``close`` ends the connection.
+    ``close`` ends the connection. ``outflow`` gives a body of unknown length in place of ``body``; without ``headers``.
     """
 
     status: int
@@ -31,6 +32,7 @@ class Answer:
     content_type: bytes | None = JSON
     headers: _Headers = ()
     close: bool = False
+    outflow: Outflow | None = None
 
 
 class Refusal(PubdError):

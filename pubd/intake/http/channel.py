@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from pubd.intake.http.answer import Answer
+    from pubd.intake.http.outflow import Outflow
     from pubd.intake.http.site import Site
     from pubd.intake.peer import Peer
 
@@ -52,6 +53,17 @@ class Channel(PacedChannel):
         """See :class:`PacedChannel`."""
         return self._exchange is not None and self._exchange.streaming
 
+    @property
+    def patience(self) -> float:
+        """See :class:`PacedChannel`."""
+        own = self._exchange.patience if self._exchange is not None else None
+        return super().patience if own is None else own
+
+    def taken(self) -> None:
+        """See :class:`PacedChannel`."""
+        if self._exchange is not None:
+            self._exchange.taken()
+
     # Life
 
     def connectionMade(self) -> None:
@@ -72,6 +84,8 @@ class Channel(PacedChannel):
         """pubd stops: what is being answered will be, everything else is refused."""
         if self._stage is Stage.ANSWERING:
             self.persistent = False
+            if self._exchange is not None:
+                self._exchange.stop()
         elif self._stage is Stage.IDLE:
             self.loseConnection()
         elif self._stage is not Stage.CLOSING:
@@ -179,12 +193,25 @@ class Channel(PacedChannel):
         """The answer to the request that has come as a whole; then the next one's turn."""
         if self._exchange is not None:
             self._exchange.give()
+        if answer.outflow is not None and (self._gone or not self._flow(answer, answer.outflow)):
+            answer.outflow.lost()
+        elif answer.outflow is not None:
+            return
         if self._gone:
             return
         if answer.close:
             self.persistent = False
         self._write_answer(answer, self.keep())
         self._next()
+
+    def _flow(self, answer: Answer, outflow: Outflow) -> bool:
+        """Whether it was begun: HEAD has no body."""
+        if self._exchange is None or self._exchange.request.method == "HEAD":
+            return False
+        self._exchange.flow(answer, outflow)
+        if self._site.stopping and self._exchange is not None:
+            self._exchange.stop()
+        return True
 
     def keep(self) -> bool:
         """See :class:`pubd.intake.http.exchange.Connection`."""

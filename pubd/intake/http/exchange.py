@@ -18,6 +18,7 @@ from pubd.intake.problem import problem
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from pubd.intake.http.outflow import Outflow
     from pubd.intake.http.request import Request
     from pubd.intake.http.route import Action, Stream
     from pubd.intake.http.site import Site
@@ -44,6 +45,10 @@ class Connection(Protocol):
 
     def answer(self, answer: Answer) -> None:
         """The answer to a request that has come as a whole."""
+
+    @property
+    def full(self) -> bool:
+        """The client does not read what it was sent."""
 
     def keep(self) -> bool:
         """Whether the connection is kept after this answer, as its head has to say now."""
@@ -75,6 +80,7 @@ class Exchange:
         "_chunked",
         "_ended",
         "_inflow",
+        "_outflow",
         "_site",
         "_stream",
         "_taken",
@@ -88,6 +94,7 @@ class Exchange:
         self._action: Action | None = None
         self._inflow: Inflow | None = None
         self._stream: Stream | None = None
+        self._outflow: Outflow | None = None
         # Its body, where nobody takes that bit by bit.
         self._body: bytes | bytearray = b""
         # Bytes of the door's budget that are given back with the answer.
@@ -216,6 +223,9 @@ class Exchange:
         if self._stream is not None:
             self._stream.lost()
             self._stream = None
+        if self._outflow is not None:
+            self._outflow.lost()
+            self._outflow = None
 
     def _hold_inflow(self, holding: bool) -> None:
         self._channel.hold("inflow", holding)
@@ -272,6 +282,36 @@ class Exchange:
         self.log.failure("an answer could not be written; please report this", failure)
         self.fail()
 
+    # An answer that is made while it is taken
+
+    def flow(self, answer: Answer, outflow: Outflow) -> None:
+        """Begin it; all of the request has come."""
+        assert answer.content_type is not None
+        self._ended = True
+        self._outflow = outflow
+        self.start(answer.status, answer.content_type)
+        outflow.begin(self)
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which the client may take nothing; None: as usual."""
+        return self._outflow.patience if self._outflow is not None else None
+
+    @property
+    def full(self) -> bool:
+        """See :class:`pubd.intake.http.outflow.Outlet`."""
+        return self._channel.full
+
+    def taken(self) -> None:
+        """The client has read what it was sent."""
+        if self._outflow is not None:
+            self._outflow.resume()
+
+    def stop(self) -> None:
+        """pubd stops: what has no end is to find one."""
+        if self._outflow is not None:
+            self._outflow.stop()
+
     # The answer of a stream: see pubd.intake.http.route.Connection
 
     def start(self, status: int, content_type: bytes) -> None:
@@ -289,11 +329,12 @@ class Exchange:
         if self._chunked:
             self._channel.put(b"0\r\n\r\n")
         self._channel.flush()
-        self._stream = None
+        self._stream = self._outflow = None
         self._channel.over(whole=self._ended)
 
     def fail(self) -> None:
         """See :class:`pubd.intake.http.route.Connection`."""
+        self._outflow = None
         self._channel.abort_answer()
 
     def hold(self, holding: bool) -> None:

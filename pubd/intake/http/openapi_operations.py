@@ -13,6 +13,7 @@ from pubd.fields import MAX_SHORT_STRING
 from pubd.intake.http.decisions import MAX_REASON
 from pubd.intake.http.listing import MOST, PAGE
 from pubd.intake.http.openapi_schemas import STATE, Schema, ref, table
+from pubd.intake.http.tail import OUTCOMES
 
 Parameter = dict[str, Any]
 
@@ -291,6 +292,23 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
         ),
         answers={200: ("One array for each kind of number, over time.", ref("History"))},
+    ),
+    ("/tail", "GET"): Operation(
+        id="tail",
+        summary="What becomes of messages, while it happens",
+        description="One Event in each line, until the client goes or pubd stops. Who reads too slowly is told how "
+        "many were skipped; nothing is held up.",
+        parameters=(
+            _query("exchange", "Only those for this exchange."),
+            _query(
+                "outcome",
+                f"Only these, with commas between them: {', '.join(OUTCOMES)}; all but accepted unless it is given.",
+                {"type": "string", "pattern": f"^({'|'.join(OUTCOMES)})(,({'|'.join(OUTCOMES)}))*$"},
+            ),
+            _query("for", "End after this time.", _DURATION),
+        ),
+        media="application/x-ndjson",
+        answers={200: ("Lines.", ref("Event"))},
     ),
     ("/livez", "GET"): Operation(
         id="livez", summary="Whether pubd answers", answers={200: ("It does.", ref("Health"))}

@@ -548,7 +548,28 @@ HISTORY = _every(
     description="All arrays are of one length.",
 )
 
+EVENT: Schema = {
+    "description": "Those of pubd itself (watching, alive, skipped, stopping) have their time only, and a count.",
+    "type": "object",
+    "required": ["event", "time"],
+    "properties": {
+        "event": {"type": "string"},
+        "time": _TIME,
+        "count": {**_COUNT, "description": "How many events were skipped."},
+        "id": {"type": "string"},
+        "message_id": {"type": "string"},
+        "exchange": {"type": "string"},
+        "routing_key": {"type": "string"},
+        "state": STATE,
+        "attempts": _COUNT,
+        "reason": _reason("Why, in RabbitMQ's words."),
+        "due": _TIME,
+        "seconds": {"type": ["number", "null"], "description": "From publishing, or handing in, to this."},
+    },
+}
+
 SCHEMAS: dict[str, Schema] = {
+    "Event": EVENT,
     "History": HISTORY,
     "Decided": DECIDED,
     "Status": STATUS,

@@ -62,6 +62,19 @@ class PacedChannel(StrictChannel):
         """Whether an answer is written while its request comes."""
         raise NotImplementedError
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which the client may take nothing of its answer."""
+        return self._options.body_timeout
+
+    @property
+    def full(self) -> bool:
+        """See :class:`pubd.intake.http.exchange.Connection`."""
+        return bool(self._waitingForTransport)
+
+    def taken(self) -> None:
+        """Called when the client has read what it was sent."""
+
     # Stages and deadlines
 
     def connectionMade(self) -> None:
@@ -105,7 +118,7 @@ class PacedChannel(StrictChannel):
 
     def _until_read(self) -> float | None:
         """While an answer is made: until when the client must have read some of what it was sent already."""
-        return self._clock.seconds() + self._options.body_timeout if self._waitingForTransport else None
+        return self._clock.seconds() + self.patience if self._waitingForTransport else None
 
     def head_comes(self) -> None:
         """See :class:`StrictChannel`."""
@@ -194,6 +207,7 @@ class PacedChannel(StrictChannel):
         self.flush()
         self.hold("unread", False)
         self._read_or_not()
+        self.taken()
 
     # Answers bit by bit
 
