@@ -46,6 +46,10 @@ class SpoolFull(SpoolError):
         self.limit = limit
 
 
+class SpoolWithoutFile(SpoolError):
+    """The spool is in memory, and what was asked for is for those in a file."""
+
+
 class SpoolInUse(SpoolError):
     """Another process has the spool: stop that one, or use another spool. ``hung`` says why it does not go on."""
 

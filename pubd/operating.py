@@ -1,4 +1,4 @@
-"""What a running pubd shows of itself over HTTP: /metrics, /history, /livez, /readyz, /publishz and /tail."""
+"""What a running pubd shows of itself over HTTP: metrics, history, health, events, and what is in its spool."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pubd import duration
 from pubd.intake.http.answer import Answer, Refusal, json_answer
+from pubd.intake.http.contents import Contents
 from pubd.intake.http.route import Action, Route
 from pubd.intake.http.status import Look
 from pubd.intake.http.tail import Tail
@@ -53,6 +53,7 @@ class Operating:
         free = _free_of(spool)
         tally = Tally()
         publisher.observers.add(tally)
+        self.contents = Contents(publisher, reactor=clock)
         self.tail = Tail(observers=publisher.observers, clock=clock, wall=wall)
         self.health = Health(clock=clock, wall=wall, publisher=publisher, limits=spool.limits, free=free)
         self.history = History(clock=clock, wall=wall, publisher=publisher, tally=tally)
@@ -76,6 +77,7 @@ class Operating:
             Route(path="/readyz", actions={"GET": Action(act=self._ready, everybody=True)}),
             Route(path="/publishz", actions={"GET": Action(act=self._publishes)}),
             *self.tail.routes(),
+            *self.contents.routes(),
         )
 
     async def look(self) -> Look:

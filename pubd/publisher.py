@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pubd.observer import Traces
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
-    from pubd.spool.base import Books, Limits, Query, Record, Spool
+    from pubd.spool.base import Books, Exported, Limits, Query, Record, Snapshot, Spool
 
 #: Seconds between looks for what has expired or may be forgotten.
 SWEEP = 1.0
@@ -334,6 +334,19 @@ class Publisher(Service):
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""
         return self._spool.content(id)
+
+    def exported(self, after: str | None, limit: int, max_bytes: int) -> Deferred[Sequence[Exported]]:
+        """The next open messages, whole, in order of acceptance; none: there are no more."""
+        return self._spool.exported(after, limit, max_bytes)
+
+    def snapshot(self) -> Deferred[Snapshot]:
+        """Begin a copy of the spool's file. Errback: :class:`pubd.errors.SpoolError`; there is no file, or no room."""
+        return self._spool.snapshot()
+
+    def last_id(self) -> str | None:
+        """The id of the message that was numbered last; None: the spool is not open."""
+        ids = self._spool.ids
+        return ids.id_of(ids.last_seq) if ids is not None else None
 
     def oldest(self) -> Deferred[float | None]:
         """When (epoch seconds) the first of the messages that are ready or in flight was accepted; None: there is none.

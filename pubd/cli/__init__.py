@@ -11,10 +11,12 @@ from pubd._version import __version__
 
 #: Command -> module, and the function's name where it is not the command's. A new command is one function and one row.
 COMMANDS = {
+    "backup": "pubd.cli.backup",
     "check": "pubd.cli.offline",
     "completion": "pubd.cli.completion",
     "discard": "pubd.cli.operate",
     "export": "pubd.cli.offline",
+    "import": "pubd.cli.importing:import_messages",
     "init": "pubd.cli.init",
     "list": "pubd.cli.listing:list_messages",
     "retry": "pubd.cli.operate",

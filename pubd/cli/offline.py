@@ -1,25 +1,35 @@
-"""What works on the files of a stopped daemon, and on its configuration."""
+"""What works on a spool, of a stopped daemon or of the running one, and on the configuration."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import tempfile
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import attrs
 import click
 
-from pubd.cli.failure import CONFIGURATION, Failure
+from pubd.cli.copying import copied
+from pubd.cli.daemon import Broken, daemon, daemon_options
+from pubd.cli.failure import BROKEN_PIPE, CONFIGURATION, Failure
+from pubd.cli.screen import json_line
 from pubd.config import Config, ConfigError
-from pubd.errors import InvalidMessage, InvalidOption, SpoolError
+from pubd.errors import InvalidOption, SpoolError, SpoolInUse
 from pubd.intake import wire
+from pubd.intake.exported import exported_object
 from pubd.spool import offline
 from pubd.spool.url import check_spool_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: Seconds without anything from the daemon.
+SILENCE = 60.0
 
 
 @click.command()
@@ -42,55 +52,99 @@ def _spool_path(spool: str) -> Path:
 
 
 @click.command()
-@click.argument("spool")
-def verify(spool: str) -> None:
-    """Check structure, checksums and books of SPOOL (its path) of a stopped daemon. Exit code 1 if all is not well."""
-    try:
-        report = offline.verify(_spool_path(spool))
-    except SpoolError as error:
-        raise Failure(str(error)) from None
+@click.argument("spool", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: books, schema and problems.")
+@daemon_options
+def verify(spool: str | None, as_json: bool, **options: Any) -> None:
+    """Check structure, checksums and books of SPOOL (its path) of a stopped daemon; without SPOOL, of the running one.
+
+    Of the running one a copy is made, as 'pubd backup' does, into the directory for temporary files (TMPDIR) of this
+    host, and checked here: publishing goes on.
+
+    Exit codes: 0 all is well, 1 it is not, or refused, 2 usage, 3 pubd is not reachable, 75 try again later.
+    """
+    if spool is not None:
+        report, name = _verified(_spool_path(spool)), spool
+    else:
+        name = "SPOOL"
+        with daemon(options) as asked, copied(asked, Path(tempfile.gettempdir()), "pubd-verify") as copy:
+            report = _verified(copy)
     books = report.books
-    click.echo(
-        f"{books.accepted} accepted = {books.confirmed} confirmed + {books.expired} expired + "
-        f"{books.discarded} discarded + {books.held} held "
-        f"({books.ready} ready, {books.deferred} deferred, {books.parked} parked; {books.bytes} bytes)"
-    )
+    if as_json:
+        shown = attrs.asdict(books) | {"held": books.held, "difference": books.difference}
+        json_line({"books": shown, "schema": report.schema, "problems": list(report.problems)})
+    else:
+        click.echo(
+            f"{books.accepted} accepted = {books.confirmed} confirmed + {books.expired} expired + "
+            f"{books.discarded} discarded + {books.held} held "
+            f"({books.ready} ready, {books.deferred} deferred, {books.parked} parked; {books.bytes} bytes)"
+        )
     for problem in report.problems:
         click.echo(f"pubd: {problem}", err=True)
     if report.problems:
-        raise Failure(f"{len(report.problems)} problems; save what is open with 'pubd export {spool}'")
-    click.echo("the spool is whole and its books balance")
+        stop = "" if spool is not None else "stop pubd, keep a copy of the spool, and "
+        raise Failure(f"{len(report.problems)} problems; {stop}save what is open with 'pubd export {name}'")
+    if not as_json:
+        click.echo("the spool is whole and its books balance")
+
+
+def _verified(path: Path) -> offline.Report:
+    try:
+        return offline.verify(path)
+    except SpoolInUse as error:
+        raise Failure(f"{error}; or leave SPOOL out: the running pubd is asked then") from None
+    except SpoolError as error:
+        raise Failure(str(error)) from None
 
 
 @click.command()
-@click.argument("spool")
+@click.argument("spool", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write, readable by you alone.")
-def export(spool: str, output: Path | None) -> None:
-    """Write every open message of SPOOL (its path) as NDJSON, the daemon being stopped. Damaged ones are marked."""
+@daemon_options
+def export(spool: str | None, output: Path | None, **options: Any) -> None:
+    """Write every open message of SPOOL (its path) of a stopped daemon as NDJSON; without SPOOL, of the running one.
+
+    Damaged ones are marked. 'pubd import' hands all of it in again. The running pubd goes on: what RabbitMQ confirms
+    before its turn comes is not in it, what is accepted meanwhile neither.
+
+    Exit codes: 0 done, 1 refused, 2 usage, 3 pubd is not reachable, or went away, 75 try again later.
+    """
     count = damaged = 0
     try:
         with _private(output) as file:
-            for each in offline.export(_spool_path(spool)):
-                message = _object(each)
-                damaged += "damaged" in message
-                file.write(wire.dumps(message) + "\n")
+            for line, marked in _offline(spool) if spool is not None else _online(options):
+                damaged += marked
+                file.write(line + "\n")
                 count += 1
+    except SpoolInUse as error:
+        raise Failure(f"{error}; or leave SPOOL out: the running pubd is asked then") from None
     except SpoolError as error:
         raise Failure(str(error)) from None
+    except BrokenPipeError:
+        sys.exit(BROKEN_PIPE)
     except OSError as error:
         raise Failure(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
     click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
 
 
-def _object(exported: offline.Exported) -> dict[str, Any]:
-    """The message as JSON, with its state; what is damaged is marked."""
-    state = {"state": exported.state.value}
-    if not exported.damaged:
+def _offline(spool: str) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether its message is damaged."""
+    for each in offline.export(_spool_path(spool)):
+        message = exported_object(each)
+        yield wire.dumps(message), "damaged" in message
+
+
+def _online(options: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """As it comes from the daemon."""
+    rest = b""
+    with daemon(options) as asked:
         try:
-            return wire.encode(exported.entry) | state
-        except InvalidMessage:
-            pass  # Stored as it is, and never to be read: as good as damaged.
-    return wire.remains(exported.entry) | state | {"damaged": True}
+            for piece in asked.stream("/export", silence=SILENCE):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield line.decode(), b',"damaged":true' in line and "damaged" in json.loads(line)
+        except Broken as error:
+            raise Failure(f"{error.message}: what is written is not all of it; try again", error.exit_code) from None
 
 
 @contextmanager

@@ -204,6 +204,30 @@ class Page:
 
 
 @attrs.frozen
+class Exported:
+    """One open message; ``damaged`` ones fail their checksum, and what is left of them may be wrong."""
+
+    entry: Entry
+    state: State
+    damaged: bool
+
+
+class Snapshot(Protocol):
+    """A copy of the spool's file, made step by step; the spool goes on meanwhile, and what it commits is in it.
+
+    ``fd`` is the file, without a name, to be read once the copy is done. To be closed in any case.
+    """
+
+    fd: int
+
+    def step(self) -> Deferred[bool]:
+        """Copy a little more, some milliseconds; whether all is copied. Fails with SpoolError: start anew."""
+
+    def close(self) -> None:
+        """Give it up, or be done with it."""
+
+
+@attrs.frozen
 class Swept:
     """What a sweep did: messages that expired, how many settled ones were forgotten, exchanges to wake.
 
@@ -318,6 +342,16 @@ class Spool(Protocol):
 
         What is damaged in the store comes as it is.
         """
+
+    def exported(self, after: str | None, limit: int, max_bytes: int) -> Deferred[Sequence[Exported]]:
+        """The next open messages, whole, in order of acceptance after the one with this id, settled or not.
+
+        At most ``limit`` and, but for the first, ``max_bytes``; none: there are no more. An id that is not this
+        spool's gives none.
+        """
+
+    def snapshot(self) -> Deferred[Snapshot]:
+        """Begin a copy of the file. Fails with SpoolError where there is none, SpoolFull if the disk has no room."""
 
     def books(self) -> Books:
         """The account as of the last commit."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
-from pubd.errors import IdempotencyConflict, SpoolFull
+from pubd.errors import IdempotencyConflict, SpoolFull, SpoolWithoutFile
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
 from pubd.spool.base import (
     TTL_PASSED,
     Accepted,
     Attempt,
     Books,
+    Exported,
     Limits,
     Page,
     Record,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.errors import PubdError
     from pubd.ledger import Delivery
-    from pubd.spool.base import Query
+    from pubd.spool.base import Query, Snapshot
 
 DEFAULT_MAX_BYTES = 1 << 30
 #: Messages expired, and messages forgotten, by one sweep.
@@ -447,6 +448,27 @@ class MemorySpool:
         if seq is None:
             return succeed(None)
         return succeed(self._held.get(seq) or self._rests.get(seq))
+
+    def exported(self, after: str | None, limit: int, max_bytes: int) -> Deferred[Sequence[Exported]]:
+        seq = self._ids.seq_of(after) if after is not None else 0
+        found: list[Exported] = []
+        size = 0
+        # In order of acceptance, as they were stored.
+        for entry in self._held.values() if seq is not None else ():
+            if seq is not None and entry.seq > seq:
+                size += entry.size
+                if len(found) == limit or (found and size > max_bytes):
+                    break
+                note = self._notes.get(entry.seq, _PLAIN)
+                shown = copy(entry)
+                shown.due = note.due
+                found.append(Exported(shown, note.state, False))
+        return succeed(found)
+
+    def snapshot(self) -> Deferred[Snapshot]:
+        return fail(
+            SpoolWithoutFile("the spool is in memory: there is no file to copy; 'pubd export' gives what is open")
+        )
 
     def books(self) -> Books:
         ended, in_flight, parked = self._ended, len(self._claimed), len(self._parked)

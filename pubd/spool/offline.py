@@ -17,6 +17,7 @@ import attrs
 from pubd.errors import SpoolError, SpoolFull
 from pubd.outcome import State
 from pubd.spool import faults, schema
+from pubd.spool.base import Exported
 from pubd.spool.database import Database
 from pubd.spool.ids import Ids
 from pubd.spool.lock import SpoolLock
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pubd.entry import Entry
     from pubd.spool.base import Books
 
 #: integrity_check stops after so many problems.
@@ -40,15 +40,6 @@ class Report:
     books: Books
     schema: int
     problems: tuple[str, ...]
-
-
-@attrs.frozen
-class Exported:
-    """One open message; ``damaged`` ones fail their checksum, and what is left of them may be wrong."""
-
-    entry: Entry
-    state: State
-    damaged: bool
 
 
 @contextmanager

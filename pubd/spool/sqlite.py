@@ -31,6 +31,7 @@ from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.claims import Unfinished
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.lock import SpoolLock
+from pubd.spool.snapshot import Copy, SqliteSnapshot
 from pubd.spool.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.outcome import Settlement
-    from pubd.spool.base import Accepted, Page, Query, Record, Returned, Swept
+    from pubd.spool.base import Accepted, Exported, Page, Query, Record, Returned, Snapshot, Swept
 
 #: Messages forgotten in one transaction, so that purging never holds up publishing for long.
 PURGE_BATCH = 2000
@@ -62,13 +63,15 @@ BALLAST = RESERVE
 class _Op:
     """One request to the thread. ``writes`` ones share a transaction; ``keep`` ones are tried again on a full disk.
 
-    ``settles`` are the deliveries and settlements that it writes.
+    ``apart`` ones are done after the others, outside of any transaction. ``settles`` are the deliveries and
+    settlements that it writes.
     """
 
     call: Callable[[Store], Any]
     answer: Deferred[Any]
     writes: bool = True
     keep: bool = False
+    apart: bool = False
     settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ())
     result: Any = None
 
@@ -125,6 +128,8 @@ class SqliteSpool:
         self._checkpoint_at = CHECKPOINT
         # A disk in memory has no other files.
         self._ballast = Ballast(self.path, 0 if vfs else BALLAST)
+        self._copies: list[Copy] = []
+        """The thread's own."""
 
     # Spool: on the reactor's thread
 
@@ -215,17 +220,30 @@ class SqliteSpool:
         now = self._wall()
         return self._ask(lambda store: store.operations.discard(ids, now, text))
 
+    def exported(self, after: str | None, limit: int, max_bytes: int) -> Deferred[Sequence[Exported]]:
+        seq = 0 if after is None or self.ids is None else self.ids.seq_of(after)
+        if seq is None:
+            return succeed([])
+        return self._ask(lambda store: store.exports.page(seq, limit, max_bytes), writes=False)
+
+    def snapshot(self) -> Deferred[Snapshot]:
+        return self._ask(self._begin_copy, writes=False, apart=True).addCallback(SqliteSnapshot, self._ask_apart)
+
+    def _ask_apart(self, call: Callable[[], bool | None]) -> Deferred[bool]:
+        return self._ask(lambda _: call(), writes=False, apart=True)
+
     def _ask(
         self,
         call: Callable[[Store], Any],
         *,
         writes: bool = True,
         keep: bool = False,
+        apart: bool = False,
         settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ()),
     ) -> Deferred[Any]:
         if self._broken is not None:
             return fail(self._broken)
-        op = _Op(call, Deferred(), writes, keep, settles)
+        op = _Op(call, Deferred(), writes, keep, apart, settles)
         with self._condition:
             if self._thread is None or self._closing:
                 return fail(SpoolError(f"the spool {self.path} is not open"))
@@ -382,12 +400,29 @@ class SqliteSpool:
                 kept = []
             for op in kept:
                 store.claims.kept += op.exchanges()
-        reads = [op for op in ops if not op.writes]
+        reads = [op for op in ops if not op.writes and not op.apart]
         if reads and not self._transaction(store, reads):
             store.claims.may_write = False
             self._transaction(store, reads)
             store.claims.may_write = True
+        for op in ops:
+            if op.apart:
+                self._do_apart(store, op)
         return kept
+
+    def _do_apart(self, store: Store, op: _Op) -> None:
+        """What fails here has nothing to do with what is stored."""
+        try:
+            op.result = op.call(store) if self._broken is None else Failure(self._broken)
+        except PubdError as error:
+            op.result = Failure(error)
+        except Exception as error:
+            op.result = Failure(SpoolError(f"{type(error).__name__}: {error}; please report this"))
+
+    def _begin_copy(self, store: Store) -> Copy:
+        copy = Copy(store.base.db, self.path, reserve=self._limits.min_free or RESERVE)
+        self._copies = [*(each for each in self._copies if each.open), copy]
+        return copy
 
     def _transaction(self, store: Store, ops: Sequence[_Op]) -> bool:
         """One transaction for all; False if none of it has happened, then each op has the error as its result."""
@@ -473,6 +508,9 @@ class SqliteSpool:
         return disk.f_bavail * disk.f_frsize
 
     def _close_store(self, connection: apsw.Connection | None) -> None:
+        for copy in self._copies:
+            copy.close()
+        self._copies.clear()
         if connection is not None:
             with contextlib.suppress(apsw.Error):
                 connection.close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pubd.spool.claims import Claims
 from pubd.spool.database import Database
+from pubd.spool.exports import Exports
 from pubd.spool.listing import Listing
 from pubd.spool.operations import Operations
 from pubd.spool.settlements import Settlements
@@ -30,3 +31,4 @@ class Store:
         self.settlements = Settlements(self.base)
         self.operations = Operations(self.base)
         self.listing = Listing(self.base)
+        self.exports = Exports(self.base)

@@ -125,6 +125,7 @@ def a_busy_day(asked: Asked) -> None:
         query = Query(state=state, exchange="e")
         asked.transaction(partial(lambda query, store: store.listing.find(query), query))
     asked.transaction(lambda store: store.listing.content(first[30].id))
+    asked.transaction(lambda store: store.exports.page(0, 100, 1 << 20))
     (group,) = asked.transaction(lambda store: store.operations.returned(10, None))
     asked.transaction(lambda store: store.operations.returned(10, group))
     asked.transaction(lambda store: store.operations.retry([first[30].id], False))

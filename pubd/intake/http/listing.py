@@ -139,9 +139,7 @@ def _query(arguments: dict[str, str]) -> Query:
     limit = arguments.get("limit", str(PAGE))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= MOST):
         raise Refusal("malformed", f"must be a whole number from 1 to {MOST}", field="limit")
-    after = arguments.get("after")
-    if after is not None and not _ID.fullmatch(after):
-        raise Refusal("malformed", "must be the id of a message, such as the next of a page", field="after")
+    after = after_of(arguments)
     state = None
     if "state" in arguments:
         try:
@@ -149,9 +147,15 @@ def _query(arguments: dict[str, str]) -> Query:
         except ValueError:
             known = ", ".join(each.value for each in State)
             raise Refusal("malformed", f"must be one of {known}", field="state") from None
-    return Query(
-        state=state, exchange=arguments.get("exchange"), limit=int(limit), after=arguments.get("after") or None
-    )
+    return Query(state=state, exchange=arguments.get("exchange"), limit=int(limit), after=after)
+
+
+def after_of(arguments: dict[str, str]) -> str | None:
+    """The id of a message. Refuses (400) anything else."""
+    after = arguments.get("after")
+    if after is not None and not _ID.fullmatch(after):
+        raise Refusal("malformed", "must be the id of a message, such as the next of a page", field="after")
+    return after
 
 
 def _flag(arguments: dict[str, str], name: str) -> bool:

@@ -310,6 +310,30 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         media="application/x-ndjson",
         answers={200: ("Lines.", ref("Event"))},
     ),
+    ("/export", "GET"): Operation(
+        id="export",
+        summary="Every message that is ready, deferred or parked",
+        description="One message in each line, as POST /messages takes it, with its state; in order of acceptance. "
+        "pubd goes on publishing: what is confirmed before its turn comes is not there.",
+        parameters=(
+            _query(
+                "after",
+                "Only those accepted after this one, known or not.",
+                {"type": "string", "format": "uuid", "pattern": UUID},
+            ),
+        ),
+        media="application/x-ndjson",
+        answers={200: ("Lines.", {"type": "object"})},
+    ),
+    ("/backup", "GET"): Operation(
+        id="backup",
+        summary="A copy of the spool",
+        description="An SQLite database, consistent and complete, made while pubd goes on. Nothing comes until it is "
+        "copied; an answer that breaks off is worth nothing.",
+        media="application/vnd.sqlite3",
+        answers={200: ("The file.", {"type": "string"})},
+        problems=(409, 507),
+    ),
     ("/livez", "GET"): Operation(
         id="livez", summary="Whether pubd answers", answers={200: ("It does.", ref("Health"))}
     ),
