@@ -83,6 +83,10 @@ class PublisherStopped(PubdError):
     """
 
 
+class PublisherDraining(PubdError):
+    """The publisher takes nothing more until it is told to, or started anew: submit again later, or elsewhere."""
+
+
 class NotAuthenticated(PubdError):
     """Nobody knows who this is: show a token, or come over a socket whose peers are known (see docs/access.rst)."""
 

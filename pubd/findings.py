@@ -31,6 +31,7 @@ _NO_PERMISSION = (
 )
 _ACCEPTING = {
     "starting": "wait; a large spool takes a moment to open",
+    "draining": "'pubd drain' says how far it is, 'pubd drain --resume' has it accept again; so does a restart",
     "stopping": "wait until it has ended, and start it again if nobody else does",
     "spool-failed": "look at pubd's log and at the disk of the spool; 'df -h', 'dmesg'",
 }

@@ -43,13 +43,15 @@ def intakes(
     publisher: Publisher,
     failed: Callable[[InvalidOption], None],
     spans: SpanReading | None = None,
+    stop: Callable[[], None] = lambda: None,
 ) -> Iterator[IService]:
-    """The services of ``config``. ``failed`` is called when one cannot listen: the process should end.
+    """The services of ``config``. ``failed`` is called when one cannot listen: the process should end; ``stop`` when an
+    operator has it end.
 
     ``spans``: of tracing, where there is any. Raises :class:`pubd.errors.InvalidOption` for endpoints that cannot be
     used.
     """
-    return _Intakes(config, reactor, publisher, failed, spans).services()
+    return _Intakes(config, reactor, publisher, failed, spans, stop).services()
 
 
 class _Intakes:
@@ -62,6 +64,7 @@ class _Intakes:
         publisher: Publisher,
         failed: Callable[[InvalidOption], None],
         spans: SpanReading | None,
+        stop: Callable[[], None],
     ) -> None:
         self._config = config
         self._reactor = reactor
@@ -73,7 +76,12 @@ class _Intakes:
         self._readings: list[IntakeReading] = []
         self._ways: list[Callable[[], WayIn]] = []
         self._operating = Operating(
-            clock=reactor, publisher=publisher, spool=config.spool, intakes=self._readings, spans=spans
+            clock=reactor,
+            publisher=publisher,
+            spool=config.spool,
+            intakes=self._readings,
+            spans=spans,
+            stop=stop,
         )
 
     def services(self) -> Iterator[IService]:

@@ -7,8 +7,10 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pubd import duration
 from pubd.intake.http.answer import Answer, Refusal, json_answer
 from pubd.intake.http.contents import Contents
+from pubd.intake.http.drain import Drain
 from pubd.intake.http.route import Action, Route
 from pubd.intake.http.status import Look
 from pubd.intake.http.tail import Tail
@@ -37,7 +39,7 @@ _DIGITS = 15
 class Operating:
     """``health`` and ``history`` are services, to be started with the others; ``routes`` are for the HTTP intake.
 
-    ``intakes`` may get more readings until the first request.
+    ``intakes`` may get more readings until the first request. ``stop`` ends pubd, if that is asked for.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Operating:
         intakes: Sequence[IntakeReading],
         spans: SpanReading | None = None,
         wall: Callable[[], float] = time.time,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
         free = _free_of(spool)
         tally = Tally()
         publisher.observers.add(tally)
+        self.drain = Drain(publisher, clock=clock, stop=stop)
         self.contents = Contents(publisher, reactor=clock)
         self.tail = Tail(observers=publisher.observers, clock=clock, wall=wall)
         self.health = Health(clock=clock, wall=wall, publisher=publisher, limits=spool.limits, free=free)
@@ -78,6 +82,7 @@ class Operating:
             Route(path="/publishz", actions={"GET": Action(act=self._publishes)}),
             *self.tail.routes(),
             *self.contents.routes(),
+            *self.drain.routes(),
         )
 
     async def look(self) -> Look:

@@ -23,7 +23,7 @@ from pubd.account import Account
 from pubd.amqp.broker import Broker
 from pubd.amqp.url import BrokerUrl
 from pubd.draining import Draining
-from pubd.errors import InvalidOption, PubdError, PublisherStopped, SpoolError
+from pubd.errors import InvalidOption, PubdError, PublisherDraining, PublisherStopped, SpoolError
 from pubd.healing import Healing
 from pubd.observer import Observers
 from pubd.options import Options
@@ -157,6 +157,8 @@ class Publisher(Service):
         )
         self._stopping = False
         self._stopped: Deferred[None] | None = None
+        self.draining = False
+        """Whether submissions are refused until :meth:`accept`."""
 
     @classmethod
     def from_url(
@@ -263,7 +265,26 @@ class Publisher(Service):
             return PublisherStopped(f"the publisher {why}; nothing was accepted")
         if self._open.called and self._spool.ids is None:
             return SpoolError("the spool could not be opened, see the log; nothing was accepted")
+        if self.draining:
+            return PublisherDraining("pubd is draining: it publishes what it has and accepts nothing; come back later")
         return None
+
+    def drain(self) -> None:
+        """Refuse submissions from now on (:class:`pubd.errors.PublisherDraining`), and go on publishing what is there.
+
+        Until :meth:`accept`, or the next start. Nothing is left when neither books nor :attr:`submissions_under_way`
+        have anything that is ready, in flight or deferred.
+        """
+        self.draining = True
+
+    def accept(self) -> None:
+        """Take submissions again."""
+        self.draining = False
+
+    @property
+    def submissions_under_way(self) -> int:
+        """Batches that were handed in and are not committed yet."""
+        return self._accepting.under_way
 
     @property
     def refusal(self) -> PubdError | None:

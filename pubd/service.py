@@ -210,7 +210,9 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
         end.stop(1)
 
     try:
-        for intake in intakes(config, reactor=reactor, publisher=publisher, failed=cannot_listen, spans=spans):
+        for intake in intakes(
+            config, reactor=reactor, publisher=publisher, failed=cannot_listen, spans=spans, stop=end.stop
+        ):
             intake.setServiceParent(tree)
     except InvalidOption as error:
         # A certificate that cannot be read, say: what the configuration alone does not show.

@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "pubd.cli.offline",
     "completion": "pubd.cli.completion",
     "discard": "pubd.cli.operate",
+    "drain": "pubd.cli.drain",
     "export": "pubd.cli.offline",
     "import": "pubd.cli.importing:import_messages",
     "init": "pubd.cli.init",

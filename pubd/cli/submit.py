@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 #: Answers after which the same is tried again: those of pubd and of proxies before it.
 LATER_STATUS = frozenset((408, 429, 500, 502, 503, 504, 507))
-LATER_TYPES = frozenset(("busy", "internal", "quota", "request-timeout", "spool-failed", "spool-full", "stopping"))
+LATER_TYPES = frozenset(
+    ("busy", "draining", "internal", "quota", "request-timeout", "spool-failed", "spool-full", "stopping")
+)
 #: The message was stored, and something else than a confirm became of it.
 SETTLED_TYPES = frozenset(("discarded", "expired", "parked", "returned"))
 #: Seconds that the daemon waits for confirms at a time, if it is not asked for less.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pubd.wording import plain
 from pubd.cli.daemon import Broken, daemon, daemon_options
 from pubd.cli.durations import Duration
 from pubd.cli.failure import TRY_LATER, UNREACHABLE, Failure
@@ -17,7 +16,7 @@ from pubd.cli.listing import asked_exchange
 from pubd.cli.names import complete_exchange
 from pubd.cli.screen import STYLES, Screen, json_line, output
 from pubd.wording import exchange as exchange_name
-from pubd.wording import short_reason
+from pubd.wording import plain, short_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

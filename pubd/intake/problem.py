@@ -21,6 +21,7 @@ from pubd.errors import (
     NotAllowed,
     NotAuthenticated,
     PubdError,
+    PublisherDraining,
     PublisherStopped,
     QuotaExceeded,
     SpoolError,
@@ -50,11 +51,12 @@ TYPES: dict[str, tuple[int, str]] = {
     "internal": (500, "pubd made a mistake"),
     "busy": (503, "Too much is not answered yet"),
     "stopping": (503, "pubd is stopping"),
+    "draining": (503, "pubd is draining"),
     "spool-failed": (503, "The spool failed"),
     "spool-full": (507, "The spool is full"),
 }
 #: Seconds after which to come back, where nothing better is known.
-_LATER = {"busy": 1, "stopping": 5, "spool-failed": 5, "spool-full": 5}
+_LATER = {"busy": 1, "stopping": 5, "draining": 5, "spool-failed": 5, "spool-full": 5}
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +116,8 @@ def problem_of(error: PubdError) -> Problem:
             found = problem("spool-failed", "the spool could not store it; nothing was accepted; pubd's log says why")
         case PublisherStopped():
             found = problem("stopping", detail)
+        case PublisherDraining():
+            found = problem("draining", detail)
         case MessageParked():
             kind = "returned" if error.reason.cause is Cause.RETURNED else "parked"
             found = problem(kind, detail, id=error.id)

@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from pubd.errors import PubdError, PublisherStopped, SpoolFull
+from pubd.errors import PubdError, PublisherDraining, PublisherStopped, SpoolFull
 from pubd.intake.diary import MemoryDiary
 from pubd.schedule import Missed
 
@@ -161,7 +161,7 @@ class _Run:
             await self._submit(schedule.message(now=now, seq=seq, hostname=self._hostname))
         except PublisherStopped:
             return
-        except SpoolFull as full:
+        except (SpoolFull, PublisherDraining) as full:
             self._drop(str(full))
             return
         except PubdError as error:

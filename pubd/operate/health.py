@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
 from pubd.entry import OVERHEAD
-from pubd.errors import PubdError, PublisherStopped, SpoolError, SpoolFull
+from pubd.errors import PubdError, PublisherDraining, PublisherStopped, SpoolError, SpoolFull
 from pubd.operate.clock import StepWatch
 from pubd.spool.base import Limits
 
@@ -149,7 +149,7 @@ class Health(Service):
         Whether the spool answers is known by ``spool``, or else by what it did when it was last asked.
         """
         self._answer = spool or self._answer
-        kinds = {"stopping", "spool-failed", "spool-full", "starting"}
+        kinds = {"stopping", "draining", "spool-failed", "spool-full", "starting"}
         return list(self._noted([*self._not_accepting()], kinds, frozenset()))
 
     def publishing(self) -> list[Trouble]:
@@ -173,6 +173,8 @@ class Health(Service):
         refusal = self._publisher.refusal
         if isinstance(refusal, PublisherStopped):
             yield "stopping", Trouble(type="stopping", detail=str(refusal))
+        elif isinstance(refusal, PublisherDraining):
+            yield "draining", Trouble(type="draining", detail=str(refusal))
         elif refusal is not None:
             yield "spool-failed", Trouble(type="spool-failed", detail=str(refusal))
         elif not self._publisher.ready:

@@ -6,6 +6,7 @@ import itertools
 import re
 from typing import Any
 
+import requests
 import schemathesis
 
 _DURATION = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?(ms|s|m)?")
@@ -54,3 +55,12 @@ def before_call(ctx: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001
             query["timeout"] = "50ms"
         elif query.get("wait", "stored") == "stored":
             del query["timeout"]
+
+
+@schemathesis.hook
+def after_call(ctx: Any, case: Any, response: Any) -> None:  # noqa: ARG001
+    """What was drained accepts again: all other requests are to be answered as ever."""
+    if case.operation.path == "/drain" and response.status_code == 200:
+        sent = response.request
+        known = {name: value for name, value in sent.headers.items() if name.lower() == "authorization"}
+        requests.delete(sent.url.partition("?")[0], headers=known, timeout=20)

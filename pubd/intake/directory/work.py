@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from pubd.errors import Busy, PubdError, PublisherStopped, QuotaExceeded, SpoolError
+from pubd.errors import Busy, PubdError, PublisherDraining, PublisherStopped, QuotaExceeded, SpoolError
 from pubd.intake.directory import tidying
 from pubd.intake.directory.answers import Verdict, verdict_of
 from pubd.intake.directory.found import File, FileGone, FileHeld, FileLater, FileRefused, Postponed, Refused
@@ -206,7 +206,7 @@ class Work:
 
     def _strange(self, answer: object) -> bool:
         """Whether it is about this one message, for all that is known: then it must not hold up the others."""
-        return not isinstance(answer, QuotaExceeded | PublisherStopped | SpoolError | Busy)
+        return not isinstance(answer, QuotaExceeded | PublisherDraining | PublisherStopped | SpoolError | Busy)
 
     def _later(self, answer: Any, uid: int, count: int) -> str | None:
         """Whom to leave alone, as ``count`` messages were not taken; why everybody, if so."""

@@ -310,6 +310,30 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         media="application/x-ndjson",
         answers={200: ("Lines.", ref("Event"))},
     ),
+    ("/drain", "GET"): Operation(
+        id="draining",
+        summary="How much is left to publish, and whether anything is accepted",
+        answers={200: ("At this moment.", ref("Draining"))},
+    ),
+    ("/drain", "POST"): Operation(
+        id="drain",
+        summary="Accept nothing more, and publish what is there",
+        description="Until DELETE /drain, or a restart. Submissions are refused with 503 (draining).",
+        body={
+            "application/json": table(
+                [],
+                {
+                    "stop": {"type": "boolean", "default": False, "description": "End when nothing is left."},
+                    "deferred": {"type": "boolean", "default": True, "description": "Deferred messages count."},
+                },
+            )
+        },
+        body_needed=False,
+        answers={200: ("It drains.", ref("Draining"))},
+    ),
+    ("/drain", "DELETE"): Operation(
+        id="accept", summary="Accept messages again", answers={200: ("It does.", ref("Draining"))}
+    ),
     ("/export", "GET"): Operation(
         id="export",
         summary="Every message that is ready, deferred or parked",

@@ -548,6 +548,15 @@ HISTORY = _every(
     description="All arrays are of one length.",
 )
 
+DRAINING = _every(
+    {
+        "draining": {"type": "boolean", "description": "Whether submissions are refused."},
+        "stop": {"type": "boolean", "description": "Whether pubd ends when nothing is left."},
+        "left": {**_COUNT, "description": "Messages to be waited for, and batches that are just being stored."},
+        **dict.fromkeys(("ready", "in_flight", "deferred", "parked"), _COUNT),
+    }
+)
+
 EVENT: Schema = {
     "description": "Those of pubd itself (watching, alive, skipped, stopping) have their time only, and a count.",
     "type": "object",
@@ -569,6 +578,7 @@ EVENT: Schema = {
 }
 
 SCHEMAS: dict[str, Schema] = {
+    "Draining": DRAINING,
     "Event": EVENT,
     "History": HISTORY,
     "Decided": DECIDED,
