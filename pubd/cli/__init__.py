@@ -26,6 +26,7 @@ COMMANDS = {
     "status": "pubd.cli.status",
     "tail": "pubd.cli.tail",
     "token": "pubd.cli.token",
+    "top": "pubd.cli.top",
     "trace": "pubd.cli.trace",
     "verify": "pubd.cli.offline",
 }

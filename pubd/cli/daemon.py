@@ -50,6 +50,10 @@ class Daemon:
         given = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path)
 
+    def text(self, path: str) -> str:
+        """The text of an answer that is no JSON. Raises Failure."""
+        return self._answered("GET", path).body.decode("utf-8", "replace")
+
     def post(self, path: str, value: Any) -> Any:
         """The same for a request with ``value`` as its body."""
         return self._ask("POST", path, json.dumps(value).encode())
@@ -89,6 +93,13 @@ class Daemon:
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        answer = self._answered(method, path, body)
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise self.strange() from None
+
+    def _answered(self, method: str, path: str, body: bytes | None = None) -> Answer:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         deadline = self._clock() + self._timeout
         try:
@@ -99,10 +110,7 @@ class Daemon:
             raise Failure(f"{error}; look at pubd's log, and try again", UNREACHABLE) from None
         if answer.status != 200:
             raise self._refused(answer)
-        try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
-            raise self.strange() from None
+        return answer
 
     def strange(self) -> Failure:
         """For an answer that no pubd gives."""

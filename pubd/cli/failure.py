@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Exit codes; sysexits.h where it has one. (2, usage, is click's own.)
 REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED, TRY_LATER, CONFIGURATION = 1, 2, 3, 4, 75, 78
@@ -22,4 +26,19 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[str] | None = None) -> None:
         """See click."""
-        click.echo(f"pubd: {self.message}", file=file or sys.stderr)
+        file = file or sys.stderr
+        for line in _lines(f"pubd: {self.message}", file):
+            click.echo(line, file=file)
+
+
+def _lines(text: str, file: IO[str]) -> Iterable[str]:
+    """As it is; on a terminal in lines of its width, with commands in one piece."""
+    if not file.isatty():
+        return [text]
+    # Loaded where something is wrong only.
+    from pubd.cli.screen import wrapped
+
+    width = shutil.get_terminal_size().columns
+    return [
+        part for line in text.splitlines() for part in (wrapped(line, width=width) if len(line) > width else [line])
+    ]

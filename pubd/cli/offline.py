@@ -16,8 +16,9 @@ import click
 
 from pubd.cli.copying import copied
 from pubd.cli.daemon import Broken, daemon, daemon_options
+from pubd.cli.durations import Duration
 from pubd.cli.failure import BROKEN_PIPE, CONFIGURATION, Failure
-from pubd.cli.screen import json_line
+from pubd.cli.screen import Screen, json_line, wrapped
 from pubd.config import Config, ConfigError
 from pubd.errors import InvalidOption, SpoolError, SpoolInUse
 from pubd.intake import wire
@@ -28,19 +29,64 @@ from pubd.spool.url import check_spool_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pubd.amqp.probe import Finding
+
 #: Seconds without anything from the daemon.
 SILENCE = 60.0
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-def check(config: Path) -> None:
-    """Check CONFIG (pubd.toml) and say everything that is wrong with it. Exit code 78 if something is."""
+@click.option("--probe", is_flag=True, help="Look at brokers, exchanges, permissions, spool and disk, too.")
+@click.option("--timeout", type=Duration(), default="10s", show_default=True, help="How long one answer may take.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what was found.")
+def check(config: Path, probe: bool, timeout: float, as_json: bool) -> None:
+    """Check CONFIG (pubd.toml) and say everything that is wrong with it.
+
+    With --probe it is looked whether each broker takes pubd's user, whether what the configuration names is there and
+    may be published to, and whether the spool can be used; best by pubd's own user. No message is published, and
+    nothing is declared that is not there.
+
+    Exit codes: 0 all is well, 1 something that was looked at is not, 2 usage, 78 the configuration is wrong.
+    """
     try:
-        Config.load(config, os.environ)
+        read = Config.load(config, os.environ)
     except ConfigError as error:
         raise Failure(str(error), CONFIGURATION) from None
-    click.echo(f"{config} is right")
+    if as_json:
+        json_line({"what": str(config), "result": "ok", "detail": "", "fix": ""})
+    else:
+        click.echo(f"{config} is right" if not probe else f"OK    {config}")
+    if not probe:
+        return
+    # Twisted, pika and TLS: not for those who do not ask for it.
+    from pubd.cli.probing import probed
+
+    failed = 0
+
+    def tell(found: Finding) -> None:
+        nonlocal failed
+        failed += found.result.value == "fail"
+        if as_json:
+            json_line(attrs.asdict(found) | {"result": found.result.value})
+        else:
+            _finding(found)
+
+    probed(read, timeout=timeout, tell=tell)
+    if failed:
+        raise Failure(f"{failed} of these {'is' if failed == 1 else 'are'} not well; see what to do below each")
+
+
+def _finding(found: Finding) -> None:
+    """A line, and below it what to do."""
+    screen = Screen()
+    mark, colour = {"ok": ("OK", "green"), "fail": ("FAIL", "red"), "untested": ("?", "yellow")}[found.result.value]
+    detail = f": {found.detail}" if found.detail else ""
+    for line in wrapped(f"{found.what}{detail}", width=screen.width, first=f"{mark:<6}", rest="      "):
+        screen.line(line, fg=colour)
+    if found.fix:
+        for line in wrapped(found.fix, width=screen.width, first="      -> ", rest="         "):
+            screen.line(line, fg=colour)
 
 
 def _spool_path(spool: str) -> Path:

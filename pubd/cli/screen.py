@@ -65,28 +65,28 @@ class Screen:
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool = True) -> None:
         """A row a line; what does not fit ends in an ellipsis."""
-        widths = _widths(columns, rows, self.width)
+        room = widths(columns, rows, self.width)
         if header:
-            titles = [_fitted(each.title, width, each.right) for each, width in zip(columns, widths, strict=True)]
+            titles = [fitted(each.title, width, each.right) for each, width in zip(columns, room, strict=True)]
             self.line(" ".join(titles).rstrip(), bold=True)
         for row in rows:
             cells = []
-            for cell, column, width in zip(row, columns, widths, strict=True):
-                fitted = _fitted(cell, width, column.right)
+            for cell, column, width in zip(row, columns, room, strict=True):
+                shown = fitted(cell, width, column.right)
                 colour = STYLES.get(cell) if self.is_terminal else None
-                cells.append(click.style(fitted, fg=colour) if colour else fitted)
+                cells.append(click.style(shown, fg=colour) if colour else shown)
             click.echo(" ".join(cells).rstrip())
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int]:
+def widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int]:
     """Those given, those that the cells need, and what is left over in shares."""
-    widths = [
+    found = [
         column.width or (0 if column.share else max(map(_cells, (column.title, *(row[at] for row in rows)))))
         for at, column in enumerate(columns)
     ]
-    left = room - sum(widths) - (len(columns) - 1)
+    left = room - sum(found) - (len(columns) - 1)
     shares = sum(column.share for column in columns)
-    return [width or max(left * column.share // shares, 4) for width, column in zip(widths, columns, strict=True)]
+    return [width or max(left * column.share // shares, 4) for width, column in zip(found, columns, strict=True)]
 
 
 def _cells(text: str) -> int:
@@ -99,7 +99,8 @@ def _cells(text: str) -> int:
     return cell_len(text)
 
 
-def _fitted(text: str, width: int, right: bool) -> str:
+def fitted(text: str, width: int, right: bool) -> str:
+    """In so many cells, to the right or left of them; what does not fit ends in an ellipsis."""
     length = _cells(text)
     if length > width:
         if text.isascii():

@@ -14,7 +14,7 @@ from pubd.cli.durations import Duration
 from pubd.cli.failure import TRY_LATER, UNREACHABLE, Failure
 from pubd.cli.listing import asked_exchange
 from pubd.cli.names import complete_exchange
-from pubd.cli.screen import STYLES, Screen, json_line, output
+from pubd.cli.screen import STYLES, Screen, fitted, json_line, output
 from pubd.wording import exchange as exchange_name
 from pubd.wording import plain, short_reason
 
@@ -119,18 +119,21 @@ def _events(
 
 
 def _line(screen: Screen, event: dict[str, Any]) -> None:
-    """Time, what it is, exchange, key, id, why: as wide as it is, for it goes on and on."""
+    """Time, what it is, id, what became of it and why, exchange, key; on a terminal no longer than that is wide."""
     at = datetime.fromisoformat(event["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
     name = event["event"]
     if name == "skipped":
         screen.line(f"{at} skipped   {event['count']:,} more than can be shown", fg="yellow")
         return
-    became = f" -> {event['state']}" if name not in ("accepted", "confirmed") else ""
+    became = f" {plain(event['state'])}" if name not in ("accepted", "confirmed") else ""
     why = f": {short_reason(event['reason'])}" if event["reason"] is not None else ""
     took = f" {_took(event['seconds'])}" if event["seconds"] is not None else ""
-    text = f"{at} {name:<9} {event['id']} {exchange_name(event['exchange'])} {plain(event['routing_key'])!s}"
+    where = f"{exchange_name(event['exchange'])} {plain(event['routing_key'])}"
+    text = f"{at} {name:<9} {plain(event['id'])}{became}{why} {where}{took}"
     colour = STYLES.get(name) or ("red" if event["state"] == "parked" else "yellow" if became else None)
-    screen.line(f"{text}{took}{became}{why}", **({"fg": colour} if colour else {}))
+    if screen.is_terminal:
+        text = fitted(text, screen.width, False).rstrip()
+    screen.line(text, **({"fg": colour} if colour else {}))
 
 
 def _took(seconds: float) -> str:

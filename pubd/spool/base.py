@@ -273,7 +273,8 @@ class Spool(Protocol):
         """Accept all of ``entries`` or none; fires once they are stored (and synced, if durable), in order.
 
         An ``idempotency_key`` that is known with the same fingerprint gives the message it belongs to instead of a new
-        one, with another fingerprint :class:`pubd.errors.IdempotencyConflict`. Past a limit it fails with
+        one, with another fingerprint :class:`pubd.errors.IdempotencyConflict`; so does one that is the id of a message
+        of this spool that it still knows, as exports have it for those without a key. Past a limit it fails with
         :class:`pubd.errors.SpoolFull` naming it.
         """
 

@@ -52,6 +52,10 @@ class Ids:
             self._head = (milliseconds, head)
         return f"{head}{seq & _COUNTER_MASK:03x}{self._tail}"
 
+    def seq_of_key(self, key: str) -> int | None:
+        """As :meth:`seq_of` for what is hardly ever an id, and looked at for each message."""
+        return self.seq_of(key) if key.endswith(self._tail) else None
+
     def seq_of(self, id: str) -> int | None:
         """The seq in an id of this spool; None for anything else."""
         try:

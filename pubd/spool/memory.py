@@ -175,7 +175,7 @@ class MemorySpool:
         for entry in entries:
             key = entry.idempotency_key
             if key is not None:
-                known = self._keys.get(key)
+                known = self._keys.get(key) or self._own(key, entry.fingerprint)
                 first = seen.setdefault(key, entry)
                 if (known[1] if known else first.fingerprint) != entry.fingerprint:
                     raise IdempotencyConflict(key)
@@ -185,6 +185,11 @@ class MemorySpool:
             fresh.append(entry)
             answers.append(accepted(entry, new=True))
         return fresh, answers
+
+    def _own(self, key: str, fingerprint: bytes) -> tuple[int, bytes] | None:
+        """What an export gives as key to a message that had none: its id."""
+        seq = self._ids.seq_of_key(key)
+        return (seq, fingerprint) if seq is not None and (seq in self._held or seq in self._records) else None
 
     def _again(self, seq: int) -> Accepted:
         record = self._record(seq)

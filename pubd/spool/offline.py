@@ -95,6 +95,12 @@ def _connection(path: Path) -> apsw.Connection:
     return connection
 
 
+def books(path: Path) -> Books:
+    """What the books say. Raises SpoolError if the spool cannot be opened."""
+    with _opened(path) as base:
+        return base.books()
+
+
 def verify(path: Path) -> Report:
     """Check structure, checksums and books. Raises SpoolError if the file cannot be read at all."""
     with _opened(path) as base:

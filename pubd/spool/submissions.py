@@ -114,6 +114,9 @@ class Submissions:
                 answers.append(accepted(entry, new=True))
                 continue
             row = self._base.db.execute("SELECT seq, fingerprint FROM idempotency WHERE key = ?", (key,)).fetchone()
+            if row is None and (seq := self._base.ids.seq_of_key(key)) is not None and self._has(seq):
+                # The key that an export gives to a message that had none.
+                row = seq, entry.fingerprint
             first = seen.setdefault(key, entry)
             fingerprint = row[1] if row else first.fingerprint
             if fingerprint != entry.fingerprint:
@@ -126,6 +129,10 @@ class Submissions:
             else:
                 answers.append(accepted(first, new=False))
         return fresh, answers
+
+    def _has(self, seq: int) -> bool:
+        self.flush()
+        return self._base.db.execute("SELECT 1 FROM message WHERE seq = ?", (seq,)).fetchone() is not None
 
     def _accepted(self, seq: int) -> Accepted:
         self.flush()  # it may be of this very group

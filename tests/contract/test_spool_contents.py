@@ -12,7 +12,7 @@ import pytest_twisted
 from pubd.errors import SpoolError, SpoolFull, SpoolWithoutFile
 from pubd.outcome import State
 from pubd.spool import offline
-from pubd.spool.base import Exported, Limits, Spool
+from pubd.spool.base import Accepted, Exported, Limits, Spool
 from tests.contract.test_spool import SPOOLS, Bench, delivery, parked
 
 LARGE = 1 << 30
@@ -98,6 +98,29 @@ async def test_what_is_exported_is_nobody_elses_to_change(bench: Bench) -> None:
     (page,) = await pages(spool, 1)
     page[0].entry.due = None
     assert await bench.claimed() == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_back_by_its_id_is_known_while_it_is_remembered(bench: Bench) -> None:
+    spool = await bench.open()
+    (a, b) = await bench.append("a", "b")
+    known, new = await spool.append_each(
+        [
+            bench.entry("again", idempotency_key=a.id, fingerprint=b"whatever"),
+            bench.entry("other", idempotency_key=a.id[:-1] + "x", fingerprint=b"whatever"),
+        ]
+    )
+    assert isinstance(known, Accepted)
+    assert isinstance(new, Accepted)
+    assert (known.id, known.new, new.new) == (a.id, False, True)
+    for entry in await spool.claim("e", 3, LARGE, bench.wall.now):
+        await spool.settle([], [parked(entry)])
+    await spool.discard([b.id], "why")
+    (settled,) = await spool.append([bench.entry("again", idempotency_key=b.id, fingerprint=b"f")])
+    assert (settled.new, settled.state) == (False, State.DISCARDED)
+    await spool.sweep(bench.wall.now + 100, 1.0)
+    (forgotten,) = await spool.append([bench.entry("again", idempotency_key=b.id, fingerprint=b"f")])
+    assert forgotten.new
 
 
 # The copy

@@ -180,7 +180,7 @@ def test_an_export_of_the_running_pubd_is_imported_elsewhere_once_and_in_order(
     assert exported.stat().st_mode & 0o777 == 0o600
     found = lines(exported)
     assert [each["state"] for each in found] == ["deferred"] * 1200 + ["parked"]
-    assert (found[-1]["idempotency_key"], found[-1]["body"]) == (parked, "Grüße")
+    assert (found[-1]["message_id"], found[-1]["body"]) == (parked, "Grüße")
     assert [int(each["body"]) for each in found[:-1]] == list(range(1200))
     for each in found:
         each.pop("not_before", None)
@@ -203,13 +203,31 @@ def test_what_is_refused_of_an_import_is_told_with_its_line(daemon: Running, tmp
     daemon.fill(2, **FAR)
     exported = tmp_path / "open.ndjson"
     daemon.ok("export", "-o", exported)
-    good = exported.read_text().splitlines()
+    good = [json.dumps(each | {"idempotency_key": f"k-{n}"}) for n, each in enumerate(lines(exported))]
     damaged = json.dumps(json.loads(good[0]) | {"damaged": True, "idempotency_key": "other"})
     exported.write_text("\n".join([good[0], damaged, good[1]]) + "\n")
     done = daemon.pubd("import", exported)
     assert done.exit_code == 1
     assert "line 2: " in done.stderr
     assert "3 sent, 2 stored, 1 refused" in done.stderr
+    assert daemon.books()["accepted"] == 4
+
+
+def test_what_an_export_took_from_a_pubd_is_not_accepted_by_it_again(daemon: Running, tmp_path: Path) -> None:
+    line = json.dumps({"exchange": daemon.exchange, "routing_key": "good.x", "body": "b", **FAR})
+    done = subprocess.run(
+        [
+            *("curl", "-sS", "--unix-socket", daemon.server.removeprefix("unix:"), "http://localhost/messages"),
+            *("-H", "Content-Type: application/x-ndjson", "--data-binary", f"{line}\n{line}"),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.count('"stored"') == 2
+    daemon.ok("export", "-o", tmp_path / "open.ndjson")
+    assert "2 sent, 2 stored, 0 refused" in daemon.ok("import", tmp_path / "open.ndjson").stderr
     assert daemon.books()["accepted"] == 2, "they are known"
 
 

@@ -34,7 +34,7 @@ def test_each_message_is_a_line_with_what_became_of_it(daemon: Running) -> None:
     id = daemon.send("bad.key\x1b[2J")
     tail.says("312 NO_ROUTE")
     (line,) = [line for line in tail.lines(id) if "returned" in line]
-    assert "-> parked: 312 NO_ROUTE" in line
+    assert " parked: 312 NO_ROUTE " in line
     assert "\x1b" not in tail.output
     tail.interrupt()
     assert tail.ends() == 0, "Ctrl-C is how it is ended"
