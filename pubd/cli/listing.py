@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pubd.cli.daemon import daemon, daemon_options
+from pubd.cli.names import complete_exchange
 from pubd.cli.pages import pages
 from pubd.cli.screen import Column, Screen, json_line, output
 from pubd.wording import exchange as exchange_name
@@ -29,7 +30,12 @@ _COLUMNS = (
 
 @click.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
-@click.option("-e", "--exchange", help="Only those for this exchange; amq.default is the default exchange.")
+@click.option(
+    "-e",
+    "--exchange",
+    shell_complete=complete_exchange,
+    help="Only those for this exchange; amq.default is the default exchange.",
+)
 @click.option("-n", "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="How many at most.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--after", metavar="ID", help="Begin after this message.")

@@ -12,6 +12,7 @@ import click
 from pubd.body_text import body_lines, body_of
 from pubd.cli.daemon import daemon, daemon_options, path_of
 from pubd.cli.failure import USAGE, Failure
+from pubd.cli.names import complete_id
 from pubd.cli.screen import Screen, json_line, output
 from pubd.cli.source import is_terminal
 from pubd.wording import SETTLED, exchange, plain, reason, since, state
@@ -24,7 +25,7 @@ _RECORD_KEYS = frozenset(("exchange", "routing_key", "message_id"))
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_id)
 @click.option(
     "--body", "with_body", is_flag=True, help="The body, too: text with its control characters escaped, else bytes."
 )
@@ -81,8 +82,14 @@ def _lines(record: dict[str, Any], message: dict[str, Any]) -> Iterator[str]:
     if record["node"] is not None:
         yield _line("delivery", f"{record['node']} channel {record['channel']} tag {record['tag']}")
     failures = sum(failure["times"] for failure in record["failures"])
-    more = f"; {failures} not confirmed: pubd trace {record['id']}" if failures else ""
-    yield _line("attempts", f"{record['attempts']}{more}")
+    yield _line("attempts", str(record["attempts"]))
+    if failures:
+        yield _line(
+            "not confirmed",
+            f"{failures} deliveries: pubd trace {record['id']}"
+            if failures > 1
+            else f"1 delivery: pubd trace {record['id']}",
+        )
     yield _line("message_id", record["message_id"])
     for name, value in message.items():
         if name in _RECORD_KEYS or name in _BODY:

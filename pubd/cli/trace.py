@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pubd.cli.daemon import daemon, daemon_options, path_of
+from pubd.cli.names import complete_id
 from pubd.cli.screen import Screen, json_line, output, wrapped
 from pubd.wording import SETTLED, exchange, moment, plain, reason
 
@@ -23,7 +24,7 @@ _MEANING = {
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_id)
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: one event each.")
 @daemon_options
 def trace(id: str, as_json: bool, **options: Any) -> None:
