@@ -198,7 +198,7 @@ def main() -> None:
             with traffic(stage):
                 time.sleep(20)
                 stage.capture("top", "pubd top", after="EXCHANGE", seconds=4)
-                stage.capture("tail", "pubd tail --for 1s -O returned -O confirmed | head -20")
+                stage.capture("tail", "pubd tail -n 12")
             stage.capture("status", "pubd status")
             stage.capture("list", "pubd list --state parked; pubd list --state deferred")
             stage.capture("trace", f"pubd trace {parked}")

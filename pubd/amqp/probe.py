@@ -159,7 +159,11 @@ async def probe(
             await _published(asking, exchanges, missing, product, tell)
         except LinkLost as lost:
             tell(
-                fail(what, f"the connection was lost in the middle: {lost.reason}", "see RabbitMQ's log, and try again")
+                fail(
+                    what,
+                    f"the connection was lost in the middle: {_said(lost.reason)}",
+                    "see RabbitMQ's log, and try again",
+                )
             )
         except TimeoutError:
             tell(
@@ -175,7 +179,7 @@ async def probe(
 
 def _not_connected(what: str, verdict: Verdict) -> Finding:
     fix = verdict.refusal.value or "start RabbitMQ, or correct [broker] urls"
-    return fail(what, str(verdict.reason), fix)
+    return fail(what, _said(verdict.reason), fix)
 
 
 class _Asking:
@@ -260,10 +264,15 @@ async def _declared(asking: _Asking, topology: Topology, tell: Callable[[Finding
         elif reason.code == _LOCKED:
             tell(untested(what, "it is there, and exclusive to another connection, which may be the running pubd's"))
         else:
-            tell(fail(what, str(reason), _for_declaration(reason)))
+            tell(fail(what, _said(reason), _for_declaration(reason)))
     if bindings:
         tell(untested(f"{bindings} binding(s)", "RabbitMQ has no way to look at one; pubd declares them"))
     return frozenset(missing)
+
+
+def _said(reason: Reason) -> str:
+    """RabbitMQ's words."""
+    return reason.text if reason.code is None else f"{reason.code} {reason.text}"
 
 
 def _for_declaration(reason: Reason) -> str:
@@ -315,7 +324,7 @@ def _found_of(what: str, key: str, reason: Reason | None) -> Finding:
     if reason.code == _REFUSED and "topic" in reason.text and not key:
         return untested(what, f"there are topic permissions, and none for {KEY!r}: it depends on the routing key")
     if reason.code == _REFUSED:
-        return fail(what, str(reason), f"give pubd's user the permission to write: '{_PERMISSIONS}'")
+        return fail(what, _said(reason), f"give pubd's user the permission to write: '{_PERMISSIONS}'")
     if reason.code == _NOT_FOUND:
-        return fail(what, str(reason), "declare the exchange, on RabbitMQ or as [[exchange]] in pubd.toml")
-    return fail(what, str(reason), "look at what RabbitMQ says")
+        return fail(what, _said(reason), "declare the exchange, on RabbitMQ or as [[exchange]] in pubd.toml")
+    return fail(what, _said(reason), "look at what RabbitMQ says")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -100,14 +101,20 @@ def lines(now: Look, before: Look | None, *, width: int, height: int | None, not
     told = []
     for each in found:
         style = "red" if each.bad else "yellow"
-        told += [
-            Line(text, style) for text in wrapped(each.text, width=width, first="! " if each.bad else "- ", rest="  ")
-        ]
-        told += [Line(text) for text in wrapped(each.advice, width=width, first="  -> ", rest="     ")]
+        told += [Line(text, style) for text in _whole(each.text, width, "! " if each.bad else "- ", "  ")]
+        told += [Line(text) for text in _whole(each.advice, width, "  -> ", "     ")]
     room = None if height is None else height - len(head) - len(charts) - min(len(told), 10) - 2
     lanes = list(_lanes(now, before, width, room))
     body = [*head, *charts, *([Line("")] if lanes else []), *lanes, *([Line("")] if told else []), *told]
     return [attrs.evolve(line, text=fitted(line.text, width, False).rstrip()) for line in body[:height]]
+
+
+def _whole(text: str, width: int, first: str, rest: str) -> Iterator[str]:
+    """In lines; a command that is longer than one goes on in the next."""
+    for line in wrapped(text, width=width, first=first, rest=rest):
+        yield from (
+            textwrap.wrap(line, width, subsequent_indent=rest, drop_whitespace=False) if len(line) > width else [line]
+        )
 
 
 def _facts(now: Look, before: Look | None) -> Iterator[Line]:
