@@ -117,12 +117,15 @@ class Contents:
             began = self._reactor.seconds()
             page = await self._stored.exported(after, PAGE, PAGE_BYTES)
             known = [each for each in page if each.entry.id <= last]
-            if known:
-                await flow.write("".join([wire.dumps(exported_object(each)) + "\n" for each in known]).encode())
+            text = "".join([wire.dumps(exported_object(each)) + "\n" for each in known])
+            # Not counting what the client takes: that is rest for everybody else.
+            took = self._reactor.seconds() - began
+            if text:
+                await flow.write(text.encode())
             if len(known) < len(page) or not page:
                 return
             after = page[-1].entry.id
-            await flow.rest(self._reactor.seconds() - began)
+            await flow.rest(took)
 
     async def _backup(self, flow: _Flow, snapshot: Snapshot) -> None:
         threads = self._reactor.getThreadPool()
