@@ -132,7 +132,7 @@ class _Live:
         except Failure as failure:
             if failure.exit_code not in (UNREACHABLE, TRY_LATER):
                 raise
-            self._away = f"{failure.message}; trying again"
+            self._away = f"trying again: {failure.message}"
             return
         self._away = ""
         self._before, self._now = self._now, now

@@ -94,7 +94,7 @@ def lines(now: Look, before: Look | None, *, width: int, height: int | None, not
     status = now.status
     found = findings(status)
     healthy = is_healthy(found)
-    head = [Line(note, "yellow")] if note else []
+    head = [Line(text, "yellow") for text in _whole(note, width, "", "")] if note else []
     head.append(Line("healthy" if healthy else "NOT HEALTHY", "green" if healthy else "red", bold=True))
     head += _facts(now, before)
     charts = list(_charts(now.history, width))

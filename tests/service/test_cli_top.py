@@ -164,5 +164,5 @@ def test_nobody_is_there(daemon: Running, start: Start) -> None:
     daemon.program.ends()
     top = start()
     assert top.ends() == 3
-    assert "start it" in top.read()
+    assert "there is no socket" in top.read()
     daemon.begin()
