@@ -128,11 +128,11 @@ class _TimedSpool(SqliteSpool):
     def settle(self, confirmed: Sequence[Delivery], others: Sequence[Settlement]) -> Deferred[Collection[str]]:
         now = time.monotonic()
         times = (self.purges, self.others, self.checkpoints)
-        meanwhile = (max(times[n][mark:], default=0.0) * 1e3 for n, mark in enumerate(self._marks))
+        purge, other, checkpoint = (max(times[n][mark:], default=0.0) * 1e3 for n, mark in enumerate(self._marks))
         self._marks = (len(times[0]), len(times[1]), len(times[2]))
         if self.confirmed:
             late = max(self._late, now - self._ticked - PACE)
-            self.gaps.append(Gap((now - self.last_confirm) * 1e3, self.confirmed, *meanwhile, late=late * 1e3))
+            self.gaps.append(Gap((now - self.last_confirm) * 1e3, self.confirmed, purge, other, checkpoint, late * 1e3))
             if len(self.gaps) > 1000:
                 self.gaps = self.longest_gaps()
         self.last_confirm = now
