@@ -77,6 +77,14 @@ def _trouble(trouble: dict[str, Any], status: dict[str, Any]) -> Finding:
             return Finding(text=text, advice=_for_exchange(name, code), since=since, bad=False)
         text = f"messages for exchange {exchange(name)} wait: {detail}"
         return Finding(text=text, advice=_for_exchange(name, code), since=since)
+    if type == "paused":
+        to = f" to {exchange(trouble['exchange'])}" if "exchange" in trouble else ""
+        said = detail.partition(" is paused ")[2]
+        return Finding(
+            text=f"publishing{to} is paused {said}",
+            advice=f"messages are accepted, and wait; to publish again: 'pubd resume{to[3:]}'",
+            since=since,
+        )
     if type == "declaration-refused":
         return Finding(text=f"RabbitMQ refuses {detail}", advice=_for_declaration(detail), since=since)
     if type == "blocked":

@@ -56,12 +56,22 @@ class Healing:
         """Routes (exchange, routing key) whose groups are being released."""
         self._loop = LoopingCall(self._round)
         self._loop.clock = clock
+        self._looking = False
         self._interval = min((policy.heal_interval for policy in policies.all if policy.heal), default=None)
 
     def start(self) -> None:
         """Begin to look, one interval from now."""
+        self._begin(now=False)
+
+    def now(self) -> None:
+        """Look at once, unless that is being done; the next look is one interval later."""
+        if self._loop.running and not self._looking:
+            self._loop.stop()
+            self._begin(now=True)
+
+    def _begin(self, *, now: bool) -> None:
         if self._interval is not None:
-            self._loop.start(self._interval, now=False).addErrback(
+            self._loop.start(self._interval, now=now).addErrback(
                 lambda failure: self.log.failure("nothing is healed any more", failure)
             )
 
@@ -90,6 +100,7 @@ class Healing:
             Deferred.fromCoroutine(self._heal(group))
 
     async def _round(self) -> None:
+        self._looking = True
         try:
             await self._forget()
             # A probe that waits for its answer stands for its route: the oldest that is parked is another by now.
@@ -105,6 +116,8 @@ class Healing:
                     await self._probe(group)
         except SpoolError as error:
             self.log.error("looking for messages to heal failed: {error}", error=str(error))
+        finally:
+            self._looking = False
 
     async def _groups(self) -> Sequence[Returned]:
         """What this round may look at: groups after those of the last round, and behind the last of all the first."""

@@ -21,6 +21,7 @@ class Cause(enum.Enum):
     LIFETIME = "lifetime passed"
     REFUSED = "refused"
     CORRUPT = "damaged in the spool"
+    HELD = "held by an operator"
     DISCARDED = "discarded by an operator"
     TTL = "time to live passed"
     LOST = "lost"

@@ -22,18 +22,21 @@ from pubd.accepting import Accepting
 from pubd.account import Account
 from pubd.amqp.broker import Broker
 from pubd.amqp.url import BrokerUrl
+from pubd.deciding import APPLICATION, Deciding
+from pubd.decision import Verb
 from pubd.draining import Draining
 from pubd.errors import InvalidOption, PubdError, PublisherDraining, PublisherStopped, SpoolError
 from pubd.healing import Healing
 from pubd.observer import Observers
 from pubd.options import Options
-from pubd.outcome import Cause, Outcome, Reason, State
+from pubd.outcome import Outcome, State
 from pubd.parked import ParkedLog
 from pubd.parking import copies
+from pubd.pausing import Pausing
 from pubd.policy import Policies
 from pubd.receipt import Receipts
 from pubd.settling import Settling
-from pubd.spool.base import Page
+from pubd.spool.base import Counted, Page
 from pubd.spool.url import spool_from_url
 from pubd.wakeups import Wakeups
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from pubd.amqp.broker import BrokerEvents, BrokerStatus
     from pubd.amqp.lane import Supply
     from pubd.amqp.topology import Topology
+    from pubd.decision import Pause
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.message import Message
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
 #: Seconds between looks for what has expired or may be forgotten.
 SWEEP = 1.0
 #: Seconds that a page of a list may take.
-FIND = 0.15
+FIND = 0.05
 
 
 class BrokerSide(Protocol):
@@ -68,6 +72,12 @@ class BrokerSide(Protocol):
 
     def drain(self) -> None:
         """Publish nothing more, take answers."""
+
+    def pause(self, exchanges: Iterable[str | None]) -> None:
+        """Publish to none of these (None: all), and to all others."""
+
+    def retry_now(self) -> None:
+        """Try what waits to be tried again."""
 
     def wake(self, exchanges: Iterable[str]) -> None:
         """These exchanges have messages."""
@@ -142,7 +152,11 @@ class Publisher(Service):
             answered=self._answered,
             done=self._done,
         )
+        self._deciding = Deciding(
+            spool=spool, receipts=self._receipts, wake=self._wake, look=self._wakeups.look, wall=wall
+        )
         self._broker = self._connect(self._settling)
+        self._pausing = Pausing(spool=spool, apply=self._broker.pause, wake=self._wake, wall=wall)
         self._sweep = LoopingCall(self._sweep_once)
         self._sweep.clock = reactor
         self._accepting = Accepting(
@@ -309,29 +323,54 @@ class Publisher(Service):
             if entry.due is not None:
                 self._wakeups.at(entry.exchange, entry.due)
 
-    def retry(self, ids: Sequence[str]) -> Deferred[None]:
-        """Publish parked and deferred messages again, now, with their attempts counted anew."""
-        return self._spool.retry(ids).addCallback(self._retried, ids)
+    def retry(self, ids: Sequence[str], *, who: str = APPLICATION) -> Deferred[Collection[str]]:
+        """Publish parked and deferred messages again, now, with their attempts counted anew; not those that are held.
 
-    def _retried(self, exchanges: Collection[str], ids: Sequence[str]) -> None:
-        self._reopened(ids)
-        self._wake(exchanges)
+        As with the other decisions it fires, once that is stored, with the ids of those that it changed, and ``who`` it
+        was is in their records.
+        """
+        return self._deciding.about(Verb.RETRY, ids, who)
 
     def _reopened(self, ids: Collection[str]) -> None:
         """Whoever asks for their settlement waits for the next one."""
         for id in ids:
             self._receipts.changed(id, State.READY, 0, None)
 
-    def discard(self, ids: Sequence[str], reason: str) -> Deferred[Collection[str]]:
-        """Drop messages that are not in flight; fires with the ids of those that were dropped."""
-        return self._spool.discard(ids, reason).addCallback(self._discarded, reason)
+    def hold(self, ids: Sequence[str], reason: str, *, who: str = APPLICATION) -> Deferred[Collection[str]]:
+        """Park messages that are ready or deferred, and not in flight, until they are released."""
+        return self._deciding.about(Verb.HOLD, ids, who, reason)
 
-    def _discarded(self, ids: Collection[str], reason: str) -> Collection[str]:
-        for id in ids:
-            self._receipts.changed(id, State.DISCARDED, 0, Reason(cause=Cause.DISCARDED, text=reason))
-        # An ordering key may have lost the head that blocked it.
-        self._spool.backlog().addCallbacks(self._wake, lambda _: None)
-        return ids
+    def release(self, ids: Sequence[str], *, who: str = APPLICATION) -> Deferred[Collection[str]]:
+        """Let held messages go on from where they were, in their old places, with the attempts they had."""
+        return self._deciding.about(Verb.RELEASE, ids, who)
+
+    def discard(self, ids: Sequence[str], reason: str, *, who: str = APPLICATION) -> Deferred[Collection[str]]:
+        """Drop messages that are not in flight."""
+        return self._deciding.about(Verb.DISCARD, ids, who, reason)
+
+    def flush(self, *, who: str = APPLICATION) -> Deferred[int]:
+        """Try everything now: messages that back off, the connection, refused exchanges and declarations, healing.
+
+        Fires with the number of messages that backed off. A delay that was asked for goes on.
+        """
+        self._broker.retry_now()
+        self._healing.now()
+        return Deferred.fromCoroutine(self._deciding.flush(who))
+
+    def pause(self, exchange: str | None = None, reason: str = "", *, who: str = APPLICATION) -> Deferred[bool]:
+        """Publish nothing to ``exchange`` (None: at all) until it is resumed, after a restart neither with a durable
+        spool; what was published is still answered, and messages are accepted. False: it was paused before.
+        """
+        return Deferred.fromCoroutine(self._pausing.pause(exchange, who, reason))
+
+    def resume(self, exchange: str | None = None, *, who: str = APPLICATION) -> Deferred[bool]:
+        """End the pause of this exchange, or (None) that of all; those of single exchanges stay. False: none was."""
+        return Deferred.fromCoroutine(self._pausing.resume(exchange, who))
+
+    @property
+    def pauses(self) -> Sequence[Pause]:
+        """What is paused, by whom and since when."""
+        return self._pausing.all
 
     def record(self, id: str) -> Deferred[Record | None]:
         """What is known of a message: its state, and every attempt that did not succeed; None if nothing is known."""
@@ -351,6 +390,20 @@ class Publisher(Service):
     def find(self, query: Query) -> Deferred[Page]:
         """List messages in order of acceptance; a page that is short and has a ``next`` ended for want of time."""
         return Deferred.fromCoroutine(self._find(query))
+
+    async def _count(self, query: Query) -> Counted:
+        until = self._reactor.seconds() + FIND
+        count = 0
+        while True:
+            counted = await self._spool.count(query)
+            count += counted.count
+            if counted.next is None or self._reactor.seconds() >= until:
+                return Counted(count, counted.next)
+            query = attrs.evolve(query, after=counted.next)
+
+    def count(self, query: Query) -> Deferred[Counted]:
+        """Count messages, whatever the query's limit; where there is a ``next`` it ended for want of time."""
+        return Deferred.fromCoroutine(self._count(query))
 
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""
@@ -420,6 +473,7 @@ class Publisher(Service):
     async def _start(self) -> None:
         try:
             await self._spool.open()
+            await self._pausing.load()
             backlog = await self._spool.backlog()
         except SpoolError as error:
             self.log.critical("the spool cannot be opened: {error}", error=str(error))
@@ -448,7 +502,7 @@ class Publisher(Service):
         until = self._reactor.seconds() + self._options.drain_timeout
         if not self._spool.durable:
             # What is accepted but not published would be gone with the process.
-            await self._drained(lambda: self._spool.books().held - self._spool.books().parked, until)
+            await self._drained(self._publishable, until)
         self._broker.drain()
         await self._drained(lambda: self._broker.in_flight, until)
         await self._broker.stop()
@@ -460,6 +514,10 @@ class Publisher(Service):
         self._parked_log.stop()
         self._receipts.stop()
         self._report(books)
+
+    def _publishable(self) -> int:
+        books = self._spool.books()
+        return books.in_flight if self._pausing.everything else books.held - books.parked
 
     async def _drained(self, left: Callable[[], int], until: float) -> None:
         """Wait for ``left()`` and the commits under way to become 0, but not beyond ``until`` (reactor seconds)."""

@@ -226,7 +226,12 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
             ready=lambda: publisher.ready and not end.stopping,
             oldest=publisher.oldest,
             sentence=lambda oldest: sentence(
-                publisher.status(), publisher.account(), oldest=oldest, brokers=len(config.broker.urls)
+                publisher.status(),
+                publisher.account(),
+                oldest=oldest,
+                brokers=len(config.broker.urls),
+                pauses=publisher.pauses,
+                now=time.time(),
             ),
             watchdog=process_watchdog(),
             stopping=delivery.drain_timeout + CLOSING,

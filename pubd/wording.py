@@ -10,7 +10,8 @@ from typing import Any
 
 #: States in which pubd answers for a message no more, and has its body no more.
 SETTLED = ("confirmed", "expired", "discarded")
-_BY_PERSON = "discarded by an operator"
+_BY_PERSON = ("discarded by an operator", "held by an operator")
+_HELD = "held by an operator"
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -76,9 +77,14 @@ def short_reason(found: dict[str, Any] | None) -> str:
     """The same for a column: RabbitMQ's or the operator's words without the cause, where they gave any."""
     if found is not None and found["code"] is not None:
         return plain(f"{found['code']} {found['text']}")
-    if found is not None and found["cause"] == _BY_PERSON and found["text"]:
+    if found is not None and found["cause"] in _BY_PERSON and found["text"]:
         return plain(found["text"])
     return reason(found)
+
+
+def is_held(record: dict[str, Any]) -> bool:
+    """Whether an operator holds it: it is parked, and not for RabbitMQ's reasons."""
+    return record["state"] == "parked" and record["reason"] is not None and record["reason"]["cause"] == _HELD
 
 
 def state(record: dict[str, Any]) -> str:

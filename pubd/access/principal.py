@@ -59,7 +59,7 @@ def _check_tokens(_: object, __: object, tokens: tuple[str, ...]) -> None:
 # Without slots: every message comes by here, and an attribute of a plain instance is found sooner.
 @attrs.frozen(kw_only=True, slots=False)
 class Principal:
-    """Somebody, by name. ``operate``: may look at, retry and discard messages, of everybody.
+    """Somebody, by name. ``operate``: may look at messages and decide about them, of everybody.
 
     ``rate`` is in messages a second, ``byte_rate`` in bytes of bodies a second. ``tokens`` are hashes
     (:mod:`pubd.access.tokens`), ``users`` and ``groups`` Unix uids and gids, ``certificates`` names in client

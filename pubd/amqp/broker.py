@@ -45,6 +45,7 @@ class LaneStatus:
     in_flight: int
     in_flight_bytes: int
     suspects: int
+    paused: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +103,7 @@ class Broker:
         self._failures = 0
         self._retry_call: IDelayedCall | None = None
         self._draining = False
+        self._paused: frozenset[str | None] = frozenset()
         self._link = Link(reactor=reactor, urls=urls, events=self, connection_name=connection_name, random=random)
         self._rounds = LoopingCall(self._round)
         self._rounds.clock = reactor
@@ -126,6 +128,25 @@ class Broker:
         self._draining = True
         for lane in self._lanes.values():
             lane.drain()
+
+    def pause(self, exchanges: Iterable[str | None]) -> None:
+        """Publish to none of these (None stands for all) from now on, and to all others again."""
+        self._paused = frozenset(exchanges)
+        for lane in self._lanes.values():
+            paused = self._is_paused(lane.exchange)
+            if paused and not lane.paused:
+                lane.pause()
+            elif lane.paused and not paused:
+                lane.go_on()
+
+    def retry_now(self) -> None:
+        """What waits to be tried again (connecting, declaring, an exchange) is tried at once."""
+        self._link.retry_now()
+        for lane in list(self._lanes.values()):
+            lane.retry_now()
+        if self._retry_call is not None and self._link.connection is not None:
+            self._cancel_retry()
+            self._declare_now(self._link.connection)
 
     def wake(self, exchanges: Iterable[str]) -> None:
         """These exchanges may have something to publish."""
@@ -164,6 +185,7 @@ class Broker:
             in_flight=lane.in_flight,
             in_flight_bytes=lane.in_flight_bytes,
             suspects=lane.suspects,
+            paused=lane.paused,
         )
 
     # Lanes
@@ -177,8 +199,13 @@ class Broker:
             options=self._options,
             random=self._random,
         )
+        if self._is_paused(exchange):
+            lane.pause()
         self._attach(lane)
         return lane
+
+    def _is_paused(self, exchange: str) -> bool:
+        return None in self._paused or exchange in self._paused
 
     def _attach(self, lane: Lane) -> None:
         if self._connection is None or lane.exchange in self._held:

@@ -65,6 +65,13 @@ class LinkFactory(ReconnectingClientFactory):
         """Cancel the attempt or the wait for it; nothing is scheduled until the link is started again."""
         ReconnectingClientFactory.stopTrying(self)
 
+    def retry_now(self) -> None:
+        """Make the scheduled attempt now, if there is one."""
+        call = self._callID
+        if call is not None and call.active():
+            call.cancel()
+            self._again()
+
     def _again(self) -> None:
         self._callID = None
         self._link.step(LinkInput.RETRY)

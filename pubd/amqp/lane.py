@@ -118,6 +118,8 @@ class Lane:
         self._more = False
         self._claiming = False
         self._draining = False
+        self.paused = False
+        """An operator wants nothing published; set by :meth:`pause` and :meth:`go_on`."""
         self._blocked = False
         self._generation = 0
         self._last_answer = clock.seconds()
@@ -215,6 +217,23 @@ class Lane:
         self._blocked = False
         self._last_answer = self._unblocked_at = self._clock.seconds()
         self.wake()
+
+    def pause(self) -> None:
+        """Publish nothing for now; what is in flight is still answered, what was claimed goes back."""
+        self.paused = True
+        self._more |= bool(self._queue)
+        self._release_queue()
+
+    def go_on(self) -> None:
+        """Publish again."""
+        self.paused = False
+        self.wake()
+
+    def retry_now(self) -> None:
+        """Do not wait any longer to find out whether RabbitMQ still refuses."""
+        if self._retry_call is not None and self._retry_call.active():
+            self._retry_call.cancel()
+            self._retry()
 
     def close_when_quiet(self) -> None:
         """Close the channel; it is opened again when there is work."""
@@ -386,7 +405,7 @@ class Lane:
 
     def _pump(self) -> None:
         connection = self._connection
-        if connection is None or self._draining or not connection.usable:
+        if connection is None or self._draining or self.paused or not connection.usable:
             return
         if self.state is LaneState.IDLE and self._more:
             self._input(LaneInput.WORK)
@@ -472,7 +491,7 @@ class Lane:
                 self.wake()
             return
         self._more = True
-        if generation != self._generation or self._draining:
+        if generation != self._generation or self._draining or self.paused:
             self._supply.release(entries)
             self.wake()
             return

@@ -155,6 +155,10 @@ class Link:
         self._why = why
         self.step(LinkInput.GIVE_UP)
 
+    def retry_now(self) -> None:
+        """Connect at once, if the next attempt is being waited for."""
+        self._factory.retry_now()
+
     def step(self, event: LinkInput) -> None:
         """Take one input of the life cycle; for the factory and the connection, owners have start, stop and abort.
 

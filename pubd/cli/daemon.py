@@ -47,16 +47,15 @@ class Daemon:
 
     def get(self, path: str, **query: str | None) -> Any:
         """The JSON of an answer; what is None is left out of the query. Raises Failure."""
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path)
+        return self._ask("GET", _with(path, query))
 
     def text(self, path: str) -> str:
         """The text of an answer that is no JSON. Raises Failure."""
         return self._answered("GET", path).body.decode("utf-8", "replace")
 
-    def post(self, path: str, value: Any) -> Any:
-        """The same for a request with ``value`` as its body."""
-        return self._ask("POST", path, json.dumps(value).encode())
+    def post(self, path: str, value: Any = None, **query: str | None) -> Any:
+        """The same for a request with ``value`` as its body, if there is one."""
+        return self._ask("POST", _with(path, query), json.dumps(value).encode() if value is not None else None)
 
     def stream(self, path: str, *, silence: float | None, **query: str | None) -> Iterator[bytes]:
         """The body of an answer, piece by piece; ``silence`` as in :meth:`pubd.cli.client.Client.stream`.
@@ -132,6 +131,11 @@ class Daemon:
             later = f" in {answer.retry_after:.0f} s" if answer.retry_after else " later"
             return Failure(f"{sentence}; try again{later}, and see 'pubd status'", TRY_LATER)
         return Failure(f"{sentence} ({answer.problem['field']})" if "field" in answer.problem else sentence, REFUSED)
+
+
+def _with(path: str, query: dict[str, str | None]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
 
 
 def daemon_options(command: _Command) -> _Command:

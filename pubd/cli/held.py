@@ -25,7 +25,7 @@ def held_objects(daemon: Daemon) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     seen = 0
-    for found, _ in pages(daemon, state="parked", exchange=None, limit=PAGE):
+    for found, _ in pages(daemon, {"state": "parked"}, limit=PAGE):
         for record in found:
             why = reason(record["reason"])
             group = groups.setdefault(

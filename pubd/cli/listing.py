@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import click
 
 from pubd.cli.daemon import daemon, daemon_options
-from pubd.cli.names import complete_exchange
 from pubd.cli.pages import pages
 from pubd.cli.screen import Column, Screen, json_line, output
+from pubd.cli.selection import counted, selection, selection_options
 from pubd.wording import exchange as exchange_name
 from pubd.wording import plain, since, why
 from pubd.wording import state as state_of
 
-STATES = ("ready", "deferred", "parked", "confirmed", "expired", "discarded")
 LIMIT = 100
 #: From this width on there is room for routing keys.
 WIDE = 110
@@ -29,24 +29,18 @@ _COLUMNS = (
 
 
 @click.command("list")
-@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
-@click.option(
-    "-e",
-    "--exchange",
-    shell_complete=complete_exchange,
-    help="Only those for this exchange; amq.default is the default exchange.",
-)
+@selection_options
 @click.option("-n", "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="How many at most.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--after", metavar="ID", help="Begin after this message.")
+@click.option("--count", "only_count", is_flag=True, help="Nothing but how many there are.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: everything known of each message.")
 @daemon_options
 def list_messages(
-    state: str | None,
-    exchange: str | None,
     limit: int,
     everything: bool,
     after: str | None,
+    only_count: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -56,11 +50,15 @@ def list_messages(
     """
     screen, shown, first = Screen(), 0, True
     rest: str | None = None
+    query = selection(options).query()
     with daemon(options) as asked, output():
+        if only_count:
+            count = counted(asked, query)
+            click.echo(json.dumps({"count": count}) if as_json else count)
+            return
         for found, rest in pages(  # noqa: B007 (it is what remains)
             asked,
-            state=state,
-            exchange=asked_exchange(exchange),
+            query,
             after=after,
             limit=None if everything else limit,
         ):

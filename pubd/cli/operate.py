@@ -1,4 +1,4 @@
-"""``pubd retry`` and ``pubd discard``: what a person decides about messages, by id or all in a state.
+"""``pubd retry``, ``hold``, ``release`` and ``discard``: what a person decides about messages, by id or all in a state.
 
 Sets go page by page, a commit of the daemon's each. What is interrupted can be repeated: what was done stays done.
 """
@@ -13,11 +13,10 @@ import click
 
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import INTERRUPTED, REFUSED, USAGE, Failure
-from pubd.cli.listing import asked_exchange
 from pubd.cli.pages import PAGE, pages
 from pubd.cli.screen import json_line, output
+from pubd.cli.selection import Selection, counted, match_option, selection
 from pubd.cli.source import is_terminal
-from pubd.wording import exchange as exchange_name
 from pubd.wording import messages, moment, plain
 
 if TYPE_CHECKING:
@@ -33,16 +32,37 @@ _LONGEST = 64
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """``verb`` as the command has it, ``done`` as a person reads it; ``more`` goes with the ids in each request."""
+    """``verb`` as the command has it, ``done`` as a person reads it; ``more`` goes with the ids in each request.
+
+    ``states`` are those in which it can find messages, ``usual`` those in which it looks unless one is given; ``held``:
+    of the parked ones those that an operator holds, or the others.
+    """
 
     verb: str
     done: str
+    states: tuple[str, ...]
+    usual: tuple[str, ...]
+    held: bool | None = None
     more: dict[str, Any] = attrs.Factory(dict)
 
     @property
     def path(self) -> str:
         """Where it is asked for."""
         return f"/messages/{self.verb}"
+
+
+# A delay that was asked for is not ended by the way, and what is held is left to release.
+RETRY = Decision(
+    verb="retry", done="will be published again", states=("parked", "deferred"), usual=("parked",), held=False
+)
+HOLD = Decision(verb="hold", done="held", states=("ready", "deferred"), usual=("ready", "deferred"))
+RELEASE = Decision(verb="release", done="released", states=("parked",), usual=("parked",), held=True)
+DISCARD = Decision(
+    verb="discard",
+    done="discarded",
+    states=("parked", "deferred", "ready"),
+    usual=("parked", "deferred", "ready"),
+)
 
 
 @attrs.define
@@ -76,7 +96,8 @@ class Tally:
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--state", type=click.Choice(("parked", "deferred")), help="All messages in this state.")
-@click.option("-e", "--exchange", help="With --state: only those for this exchange.")
+@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
 @daemon_options
@@ -86,14 +107,52 @@ def retry(ids: tuple[str, ...], **options: Any) -> None:
 
     Exit codes: 0 all done, 1 some or none were, 2 usage, 3 pubd is not reachable, 75 try again later, 130 interrupted.
     """
-    _decide(Decision(verb="retry", done="will be published again"), ids, options, ask_for_ids=False)
+    _decide(RETRY, ids, options, ask_for_ids=False)
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the messages.")
+@click.option("--state", type=click.Choice(("ready", "deferred")), help="All messages in this state.")
+@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@match_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
+@daemon_options
+def hold(ids: tuple[str, ...], reason: str, **options: Any) -> None:
+    """Do not publish messages until they are released: those with these IDs (- reads them from stdin), or all in a
+    state. What is on its way to RabbitMQ at this moment is not held.
+
+    Exit codes: 0 all done, 1 some or none were, 2 usage, 3 pubd is not reachable, 75 try again later, 130 interrupted.
+    """
+    if reason:
+        _check_reason(reason)
+    more = {"reason": reason} if reason else {}
+    _decide(attrs.evolve(HOLD, more=more), ids, options, ask_for_ids=False)
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--state", type=click.Choice(("parked",)), help="All messages that are parked because they are held.")
+@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@match_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
+@daemon_options
+def release(ids: tuple[str, ...], **options: Any) -> None:
+    """Let held messages go on, in their old places: those with these IDs (- reads them from stdin), or all.
+
+    Exit codes: 0 all done, 1 some or none were, 2 usage, 3 pubd is not reachable, 75 try again later, 130 interrupted.
+    """
+    _decide(RELEASE, ids, options, ask_for_ids=False)
 
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept with the messages for 'retain'.")
 @click.option("--state", type=click.Choice(("parked", "deferred", "ready")), help="All messages in this state.")
-@click.option("-e", "--exchange", help="With --state: only those for this exchange.")
+@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
 @daemon_options
@@ -102,40 +161,37 @@ def discard(ids: tuple[str, ...], reason: str, **options: Any) -> None:
 
     Exit codes: 0 all done, 1 some or none were, 2 usage, 3 pubd is not reachable, 75 try again later, 130 interrupted.
     """
-    if not reason.strip() or len(reason) > 1000 or not _is_utf8(reason):
-        raise Failure("--reason takes a text of 1 to 1000 characters", USAGE)
-    _decide(Decision(verb="discard", done="discarded", more={"reason": reason}), ids, options, ask_for_ids=True)
+    _check_reason(reason)
+    _decide(attrs.evolve(DISCARD, more={"reason": reason}), ids, options, ask_for_ids=True)
 
 
 def _decide(decision: Decision, ids: tuple[str, ...], options: dict[str, Any], *, ask_for_ids: bool) -> None:
-    state, exchange = options.pop("state"), options.pop("exchange")
     yes, as_json = options.pop("yes"), options.pop("as_json")
-    if (state is None) == (not ids):
-        raise Failure(f"name messages by their ids, or with --state; see 'pubd {decision.verb} --help'", USAGE)
-    if exchange is not None and state is None:
-        raise Failure("--exchange goes with --state", USAGE)
-    asks = not yes and (state is not None or ask_for_ids)
+    chosen = selection(options, decision.states)
+    if bool(chosen.given) == bool(ids):
+        which = "either by their ids or" if ids else "by their ids, or"
+        raise Failure(f"name messages {which} with --state or --match; see 'pubd {decision.verb} --help'", USAGE)
+    asks = not yes and (bool(chosen.given) or ask_for_ids)
     if asks and "-" in ids:
         raise Failure("with ids from standard input nobody can be asked there: say --yes", USAGE)
     if asks and not is_terminal(sys.stdin):
-        raise Failure(
-            f"nobody is there to be asked: say --yes; 'pubd list{_shown(state, exchange)}' shows which", USAGE
-        )
+        raise Failure(f"nobody is there to be asked: say --yes; 'pubd list{chosen.options}' shows which", USAGE)
     tally = Tally()
     # All of them before the first is decided about.
     named = list(dict.fromkeys(_given(ids)))
     with daemon(options) as asked, output():
-        if state is None:
-            chosen: Iterable[list[str]] = _slices(named)
-            count: int | None = len(named)
+        if named or not chosen.given:
+            slices: Iterable[list[str]] = _slices(named)
+            count = len(named)
         else:
-            chosen, count = _matching(asked, state, asked_exchange(exchange))
+            slices, count = _matching(asked, decision, chosen)
         if not count:
-            click.echo(f"pubd: there are no {_what(state, exchange)}", err=True)
+            nothing = f"{chosen.state or ''} messages{chosen.rest}".strip() if chosen.given else "ids on standard input"
+            click.echo(f"pubd: there are no {nothing}", err=True)
             return
         if asks:
-            _ask(f"{decision.verb.capitalize()} {messages(count)}{_of(state, exchange)}?")
-        _carry_out(asked, decision, chosen, tally, as_json, count)
+            _ask(f"{decision.verb.capitalize()} {messages(count)}{chosen}?")
+        _carry_out(asked, decision, slices, tally, as_json, count)
     if tally.refused:
         raise Failure(f"{tally.sentence(decision)}; 'pubd show ID' says what each is", REFUSED)
     click.echo(f"pubd: {tally.sentence(decision)}", err=True)
@@ -200,27 +256,26 @@ def _slices(ids: list[str]) -> Iterator[list[str]]:
     return (ids[at : at + PAGE] for at in range(0, len(ids), PAGE))
 
 
-def _matching(asked: Daemon, state: str, exchange: str | None) -> tuple[Iterable[list[str]], int]:
+def _matching(asked: Daemon, decision: Decision, chosen: Selection) -> tuple[Iterable[list[str]], int]:
     """The ids in pages, found while they are asked for, and how many there are now.
 
     None that was accepted after this moment is in them: the end is not run after.
     """
-    status = asked.get("/status")
-    now = moment(status["time"])
-    if exchange is None:
-        count = status["books"][state]
-    else:
-        count = sum(len(found) for found, _ in pages(asked, state=state, exchange=exchange))
+    now = moment(asked.get("/status")["time"])
+    held = {} if decision.held is None else {"held": str(decision.held).lower()}
+    states = (chosen.state,) if chosen.state is not None else decision.usual
+    queries = [chosen.query(state) | (held if state == "parked" else {}) for state in states]
 
     def ids() -> Iterator[list[str]]:
-        for found, _ in pages(asked, state=state, exchange=exchange):
-            older = [record["id"] for record in found if moment(record["accepted_at"]) <= now]
-            if older:
-                yield older
-            if len(older) < len(found):
-                return
+        for query in queries:
+            for found, _ in pages(asked, query):
+                older = [record["id"] for record in found if moment(record["accepted_at"]) <= now]
+                if older:
+                    yield older
+                if len(older) < len(found):
+                    break
 
-    return ids(), count
+    return ids(), sum(counted(asked, query) for query in queries)
 
 
 def _ask(question: str) -> None:
@@ -232,18 +287,9 @@ def _ask(question: str) -> None:
         raise Failure("nothing was done", REFUSED)
 
 
-def _shown(state: str | None, exchange: str | None) -> str:
-    return (f" --state {state}" if state else "") + (f" --exchange {plain(exchange)}" if exchange is not None else "")
-
-
-def _what(state: str | None, exchange: str | None) -> str:
-    return f"{state} messages{_of(None, exchange)}" if state else "ids on standard input"
-
-
-def _of(state: str | None, exchange: str | None) -> str:
-    """Which ones, after their number."""
-    stated = f" that {'are' if state else ''} {state}" if state else ""
-    return stated + (f" for exchange {exchange_name(exchange)}" if exchange is not None else "")
+def _check_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > 1000 or not _is_utf8(reason):
+        raise Failure("--reason takes a text of 1 to 1000 characters", USAGE)
 
 
 def _is_utf8(text: str) -> bool:

@@ -14,16 +14,17 @@ PAGE = 1000
 
 
 def pages(
-    daemon: Daemon, *, state: str | None, exchange: str | None, after: str | None = None, limit: int | None = None
+    daemon: Daemon, query: dict[str, str], *, after: str | None = None, limit: int | None = None
 ) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
-    """Records in order of acceptance, and each time what to give as ``after`` to go on; None: there are no more.
+    """Records of what ``query`` chooses (pubd/cli/selection.py) in order of acceptance, and each time what to give as
+    ``after`` to go on; None: there are no more.
 
     ``limit`` messages in all, None: every one. Raises Failure.
     """
     left = limit
     while left is None or left > 0:
         size = PAGE if left is None else min(left, PAGE)
-        page = daemon.get("/messages", state=state, exchange=exchange, limit=str(size), after=after)
+        page = daemon.get("/messages", **query, limit=str(size), after=after)
         found, before, after = page["messages"], after, page["next"]
         yield found, after
         if after is None or after == before:

@@ -32,6 +32,7 @@ STYLES = {
     "refused": "red",
     "blocked": "red",
     "waiting": "red",
+    "paused": "red",
     "deferred": "yellow",
     "probation": "yellow",
     "discarded": "yellow",

@@ -122,7 +122,7 @@ def _lanes(screen: Screen, lanes: Sequence[dict[str, Any]]) -> None:
     rows = [
         (
             exchange(lane["exchange"]),
-            plain(lane["state"]),
+            "paused" if lane["paused"] else plain(lane["state"]),
             f"{lane['in_flight']:,}",
             octets(lane["bytes"]),
             short_reason(lane["reason"]) + (f" ({lane['suspects']:,} suspects)" if lane["suspects"] else ""),

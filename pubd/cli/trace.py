@@ -9,7 +9,7 @@ import click
 from pubd.cli.daemon import daemon, daemon_options, path_of
 from pubd.cli.names import complete_id
 from pubd.cli.screen import Screen, json_line, output, wrapped
-from pubd.wording import SETTLED, exchange, moment, plain, reason
+from pubd.wording import SETTLED, exchange, is_held, moment, plain, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +22,24 @@ _MEANING = {
     "poison": "RabbitMQ closed the channel because of it",
 }
 
+#: Decisions of operators as they happened.
+_DONE = {
+    "retry": "retried",
+    "hold": "held",
+    "release": "released",
+    "flush": "flushed",
+    "pause": "publishing paused",
+    "resume": "publishing resumed",
+}
+
 
 @click.command()
 @click.argument("id", shell_complete=complete_id)
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: one event each.")
 @daemon_options
 def trace(id: str, as_json: bool, **options: Any) -> None:
-    """Show what happened to the message ID: acceptance, each delivery that was not confirmed, settlement.
+    """Show what happened to the message ID: acceptance, each delivery that was not confirmed, what operators decided,
+    and the settlement.
 
     Exit codes: 0 done, 1 refused or not known, 2 usage, 3 pubd is not reachable, 75 try again later.
     """
@@ -47,7 +58,7 @@ def trace(id: str, as_json: bool, **options: Any) -> None:
                 screen.line(line)
         if record["state"] == "parked":
             id = plain(record["id"])
-            screen.line(f"cause gone:  pubd retry {id}")
+            screen.line(f"let it go:   pubd release {id}" if is_held(record) else f"cause gone:  pubd retry {id}")
             screen.line(f"to drop it:  pubd discard {id} --reason TEXT")
 
 
@@ -55,9 +66,18 @@ def events_of(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """In order of time: ``{"at", "event", "detail"}``; what is now has no ``at``."""
     by = f"from {record['principal']}" if record["principal"] is not None else ""
     yield {"at": record["accepted_at"], "event": "accepted", "detail": by}
-    for failure in record["failures"]:
-        yield {"at": failure["at"], "event": _attempt(failure), "detail": _words(failure)}
+    events = [{"at": each["at"], "event": _attempt(each), "detail": _words(each)} for each in record["failures"]]
+    # That it was discarded is said at the end.
+    decisions = [each for each in record["decisions"] if each["verb"] != "discard"]
+    events += [
+        {"at": each["at"], "event": _DONE.get(each["verb"], each["verb"]), "detail": _by(each)} for each in decisions
+    ]
+    yield from sorted(events, key=lambda event: str(event["at"]))
     yield _last(record)
+
+
+def _by(decision: dict[str, Any]) -> str:
+    return f"by {decision['who']}{': ' if decision['text'] else ''}{decision['text']}"
 
 
 def _attempt(failure: dict[str, Any]) -> str:
@@ -83,6 +103,9 @@ def _last(record: dict[str, Any]) -> dict[str, Any]:
     """How it ended, or where it stands."""
     state, why = record["state"], reason(record["reason"])
     if state in SETTLED:
+        discard = next((each for each in record["decisions"] if each["verb"] == "discard"), None)
+        if state == "discarded" and discard is not None:
+            return {"at": record["settled_at"], "event": state, "detail": _by(discard)}
         detail = "; ".join(filter(None, (why, _via(record))))
         return {"at": record["settled_at"], "event": state, "detail": detail}
     if record["in_flight"]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pubd.decision import Decision, Pause
     from pubd.outcome import Reason
     from pubd.spool.base import Attempt, Record
 
@@ -14,7 +15,7 @@ def record_object(record: Record) -> dict[str, Any]:
     """The object for a record. Every key is always there, null where nothing is known; moments as :func:`moment_text`.
 
     ``attempts`` counts against ``max_attempts``; ``failures`` are all deliveries that were not confirmed, the first one
-    first, lost ones together in one with their number as ``times``.
+    first, lost ones together in one with their number as ``times``; ``decisions`` are those of operators, likewise.
     """
     via = record.via
     return {
@@ -34,6 +35,7 @@ def record_object(record: Record) -> dict[str, Any]:
         "channel": via.channel if via is not None else None,
         "tag": record.tag,
         "failures": [_failure_object(failure) for failure in record.failures],
+        "decisions": [_decision_object(decision) for decision in record.decisions],
     }
 
 
@@ -52,6 +54,20 @@ def reason_object(reason: Reason | None) -> dict[str, Any] | None:
     if reason is None:
         return None
     return {"cause": reason.cause.value, "code": reason.code, "text": reason.text}
+
+
+def _decision_object(decision: Decision) -> dict[str, Any]:
+    return {
+        "verb": decision.verb.value,
+        "at": moment_text(decision.at),
+        "who": decision.who,
+        "text": decision.text,
+    }
+
+
+def pause_object(pause: Pause) -> dict[str, Any]:
+    """``exchange`` is null where all are paused."""
+    return {"exchange": pause.exchange, "since": moment_text(pause.at), "who": pause.who, "text": pause.text}
 
 
 def _failure_object(failure: Attempt) -> dict[str, Any]:

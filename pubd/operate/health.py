@@ -22,12 +22,13 @@ from pubd.operate.clock import StepWatch
 from pubd.spool.base import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from twisted.python.failure import Failure
 
     from pubd.account import Account
     from pubd.amqp.broker import BrokerStatus
+    from pubd.decision import Pause
     from pubd.outcome import Reason
     from pubd.spool.base import Record
 
@@ -55,6 +56,10 @@ class Watched(Protocol):
 
     def status(self) -> BrokerStatus:
         """Link and lanes."""
+
+    @property
+    def pauses(self) -> Sequence[Pause]:
+        """What operators have paused."""
 
     def record(self, id: str) -> Deferred[Record | None]:
         """What is known of a message."""
@@ -157,7 +162,8 @@ class Health(Service):
         status = self._publisher.status()
         # A refused lane tries again now and then; that ends its trouble only when it succeeds.
         trying = frozenset(("lane", lane.exchange) for lane in status.lanes if lane.state is LaneState.OPENING)
-        return list(self._noted([*_not_publishing(status)], {"link", "blocked", "declared", "lane"}, trying))
+        found = [*_not_publishing(status), *_paused(self._publisher.pauses)]
+        return list(self._noted(found, {"link", "blocked", "declared", "lane"}, trying))
 
     @property
     def accepts(self) -> bool:
@@ -167,7 +173,7 @@ class Health(Service):
     @property
     def publishes(self) -> bool:
         """Whether nothing keeps pubd from publishing to any exchange."""
-        return not [*_not_publishing(self._publisher.status())]
+        return not [*_not_publishing(self._publisher.status()), *self._publisher.pauses]
 
     def _not_accepting(self) -> Iterator[tuple[str, Trouble]]:
         refusal = self._publisher.refusal
@@ -201,6 +207,9 @@ class Health(Service):
         for gone in [key for key in self._since if key[0] in kinds and key not in keys]:
             del self._since[gone]
         for kind, trouble in found:
+            if trouble.since is not None:
+                yield trouble
+                continue
             # A clock that was set back is not to give moments that are still to come.
             key = (kind, trouble.exchange)
             since = self._since[key] = min(self._since.get(key, now), now)
@@ -257,6 +266,13 @@ def _not_publishing(status: BrokerStatus) -> Iterator[tuple[str, Trouble]]:
         if lane.state is LaneState.REFUSED:
             detail = _said(lane.reason) if lane.reason is not None else "RabbitMQ refuses it"
             yield "lane", Trouble(type="exchange-refused", detail=detail, exchange=lane.exchange)
+
+
+def _paused(pauses: Sequence[Pause]) -> Iterator[tuple[str, Trouble]]:
+    for pause in pauses:
+        about = "publishing" if pause.exchange is None else "publishing to it"
+        detail = f"{about} is paused by {pause.who}{': ' if pause.text else ''}{pause.text}"
+        yield "paused", Trouble(type="paused", detail=detail, since=pause.at, exchange=pause.exchange)
 
 
 def _said(reason: Reason) -> str:

@@ -206,6 +206,17 @@ class Metrics(Collector):
             "Deliveries that RabbitMQ has not answered.",
             sum(lane.in_flight for lane in status.lanes),
         )
+        pauses = self._publisher.pauses
+        yield _one(
+            "pubd_paused",
+            "Whether an operator has paused publishing as a whole.",
+            any(pause.exchange is None for pause in pauses),
+        )
+        yield _one(
+            "pubd_paused_exchanges",
+            "Exchanges that an operator has paused, each by itself.",
+            sum(pause.exchange is not None for pause in pauses),
+        )
         yield _one("pubd_in_flight_bytes", "Their size.", sum(lane.in_flight_bytes for lane in status.lanes))
         yield _one(
             "pubd_refused_declarations",

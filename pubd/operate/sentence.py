@@ -9,8 +9,11 @@ from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pubd.account import Account
     from pubd.amqp.broker import BrokerStatus
+    from pubd.decision import Pause
     from pubd.outcome import Reason
 
 #: Characters of a reason, which others wrote.
@@ -18,13 +21,21 @@ _LONGEST_REASON = 200
 _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
-def sentence(status: BrokerStatus, account: Account, *, oldest: float | None = None, brokers: int = 1) -> str:
+def sentence(
+    status: BrokerStatus,
+    account: Account,
+    *,
+    oldest: float | None = None,
+    brokers: int = 1,
+    pauses: Sequence[Pause] = (),
+    now: float = 0.0,
+) -> str:
     """Such as ``connected to rabbit:5672; 12 ready, oldest 0.4 s``; one line, without passwords.
 
     ``oldest`` is the age (seconds) of the first message that is ready or in flight; ``brokers`` is how many are
-    configured.
+    configured; ``now`` (epoch seconds) is for the ``pauses``.
     """
-    return "; ".join([_link(status, brokers), *_exchanges(status), *_held(account, oldest)])
+    return "; ".join([_link(status, brokers), *_paused(pauses, now), *_exchanges(status), *_held(account, oldest)])
 
 
 def age(seconds: float) -> str:
@@ -58,6 +69,18 @@ def _link(status: BrokerStatus, brokers: int) -> str:
         # The reason is that of the last one that was tried, which is not the one whose turn it is.
         return f"cannot connect: {why}; trying {peer}"
     return f"cannot connect: {why}" if peer in why else f"cannot connect to {peer}: {why}"
+
+
+def _paused(pauses: Sequence[Pause], now: float) -> list[str]:
+    """What nobody but a person can end. That of all says everything."""
+    if not pauses:
+        return []
+    first = next((pause for pause in pauses if pause.exchange is None), pauses[0])
+    what = "publishing" if first.exchange is None else f"exchange {first.exchange!r}"
+    if first.exchange is not None and len(pauses) > 1:
+        what += f" and {len(pauses) - 1} more"
+    text = " ".join(first.text.split())[:_LONGEST_REASON]
+    return [f"{what} PAUSED by {first.who} {age(now - first.at)} ago{': ' if text else ''}{text}"]
 
 
 def _exchanges(status: BrokerStatus) -> list[str]:

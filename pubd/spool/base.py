@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from pubd.decision import Decision, Pause
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.outcome import Settlement, Via
@@ -177,17 +178,43 @@ class Record:
     tag: int | None
     """The delivery that settled it, if one did."""
     failures: tuple[Attempt, ...]
+    decisions: tuple[Decision, ...] = ()
+    """What operators decided about it, and about its exchange while it was held."""
+
+
+@attrs.frozen
+class Decided:
+    """``ids`` of the messages that a decision changed, in the order in which they were given; exchanges to ``wake``."""
+
+    ids: tuple[str, ...]
+    wake: tuple[str, ...]
+
+
+@attrs.frozen
+class Flushed:
+    """How many messages a flush made ready, and the exchanges of these."""
+
+    count: int
+    wake: tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)
 class Query:
     """Which messages are to be listed, in order of acceptance. What is None does not matter.
 
+    ``routing_key`` is a pattern as in a topic binding; ``reason`` a reply code, or a part of the cause or of the text;
+    ``held``: whether an operator holds it. ``accepted_after`` is inclusive, ``accepted_before`` not (epoch seconds).
     ``after`` is the id of the last message seen; ``limit`` counts messages.
     """
 
     state: State | None = None
     exchange: str | None = None
+    routing_key: str | None = None
+    ordering_key: str | None = None
+    reason: str | None = None
+    held: bool | None = None
+    accepted_before: float | None = None
+    accepted_after: float | None = None
     limit: int = 100
     after: str | None = None
 
@@ -225,6 +252,14 @@ class Snapshot(Protocol):
 
     def close(self) -> None:
         """Give it up, or be done with it."""
+
+
+@attrs.frozen
+class Counted:
+    """How many of the messages looked at were asked for; ``next`` as of :class:`Page`."""
+
+    count: int
+    next: str | None
 
 
 @attrs.frozen
@@ -315,10 +350,39 @@ class Spool(Protocol):
 
         The keys of their copies (:func:`copy_key`) are forgotten, so that who is parked again is copied again; not if
         it is only ``probing`` whether RabbitMQ would take them by now.
+
+        Not what an operator holds. Nobody's decision, and so without a record: for healing.
         """
 
     def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
         """Settle messages that are not in flight as discarded, for the reason ``text``; the ids of those discarded."""
+
+    def decide(self, decision: Decision, ids: Sequence[str]) -> Deferred[Decided]:
+        """Do to messages that are not in flight what an operator decided, and note it in their records; one commit.
+
+        RETRY makes parked and deferred ones ready, attempts counted anew, but not those that are held. HOLD parks ready
+        and deferred ones, as :attr:`pubd.outcome.Cause.HELD`. RELEASE makes held ones what they were, with their
+        attempts, in their old places: deferred if a delay that was asked for is not over, else ready. DISCARD settles
+        whatever is open. The others are left as they are.
+        """
+
+    def flush(self, decision: Decision | None) -> Deferred[Flushed]:
+        """Make some of the messages ready that are deferred because RabbitMQ did not take them.
+
+        A bounded number, and none that was to be delayed. The ``decision``, if there is one, is noted.
+        """
+
+    def pause(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        """Note that nothing is to be published to ``exchange`` (None: at all); False: it was so already.
+
+        The spool itself goes on giving what is claimed.
+        """
+
+    def resume(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        """End the pause of exactly this ``exchange`` (None: that of all); False: there was none."""
+
+    def pauses(self) -> Deferred[Sequence[Pause]]:
+        """Those in force, the first one first; as durable as the messages."""
 
     def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
         """Up to ``limit`` groups of messages parked as returned, by exchange and routing key, from ``after`` on.
@@ -337,6 +401,9 @@ class Spool(Protocol):
 
     def find(self, query: Query) -> Deferred[Page]:
         """List messages; never looks at so many at once that publishing would wait."""
+
+    def count(self, query: Query) -> Deferred[Counted]:
+        """Count messages, whatever the ``limit``; likewise."""
 
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled, None if nothing is known of it.

@@ -47,7 +47,7 @@ class Exports:
         rows = self._base.rows
         ready = "SELECT seq FROM message WHERE state = 0 AND exchange = ? AND seq > ? ORDER BY seq LIMIT ?"
         waiting = (
-            "SELECT seq FROM message INDEXED BY message_waiting "
+            "SELECT seq FROM message INDEXED BY message_why "
             "WHERE state IN (1, 2) AND state = ? AND seq > ? ORDER BY seq LIMIT ?"
         )
         parts = [rows(ready, (number, after, limit)) for number in self._base.names]

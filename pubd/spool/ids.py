@@ -56,6 +56,10 @@ class Ids:
         """As :meth:`seq_of` for what is hardly ever an id, and looked at for each message."""
         return self.seq_of(key) if key.endswith(self._tail) else None
 
+    def seq_at(self, moment: float) -> int:
+        """No message that was accepted at ``moment`` (epoch seconds) has a lower seq."""
+        return max(0, int(moment * 1000) << _COUNTER_BITS)
+
     def seq_of(self, id: str) -> int | None:
         """The seq in an id of this spool; None for anything else."""
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
+from pubd.decision import MOST, MOST_OPERATIONS, Decision, Operation, Pause, Verb, concerning
 from pubd.errors import IdempotencyConflict, SpoolFull, SpoolWithoutFile
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
 from pubd.spool.base import (
@@ -19,7 +20,10 @@ from pubd.spool.base import (
     Accepted,
     Attempt,
     Books,
+    Counted,
+    Decided,
     Exported,
+    Flushed,
     Limits,
     Page,
     Record,
@@ -30,6 +34,7 @@ from pubd.spool.base import (
     each_alone,
 )
 from pubd.spool.ids import TAG_BITS, Ids
+from pubd.spool.matching import Matching
 from pubd.spool.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
     from pubd.spool.base import Query, Snapshot
 
 DEFAULT_MAX_BYTES = 1 << 30
+#: Messages that one call looks at, when they are listed.
+STEP = 5000
 #: Messages expired, and messages forgotten, by one sweep.
 SWEEP_BATCH = 2000
 
@@ -53,6 +60,7 @@ class _Note:
     due: float | None = None
     reason: Reason | None = None
     failures: dict[int, Attempt] = attrs.Factory(dict)
+    decisions: tuple[Decision, ...] = ()
 
 
 _PLAIN = _Note()
@@ -95,6 +103,8 @@ class MemorySpool:
         """What was settled, without its body; as ``_records``."""
         self._settled: deque[tuple[float, int, str | None]] = deque()
         """When, seq and idempotency key of everything in ``_records``."""
+        self._pauses: dict[str | None, Pause] = {}
+        self._operations: list[Operation] = []
         self._accepted = 0
         self._deferred = 0
         self._bytes = 0
@@ -319,10 +329,15 @@ class MemorySpool:
     def _remember(
         self, entry: Entry, state: State, reason: Reason | None, at: float, via: Via | None, tag: int | None
     ) -> None:
-        record = self._record(entry.seq)
-        assert record is not None
         self._records[entry.seq] = attrs.evolve(
-            record, state=state, in_flight=False, due=None, reason=reason, settled_at=at, via=via, tag=tag
+            self._open_record(entry.seq, entry),
+            state=state,
+            in_flight=False,
+            due=None,
+            reason=reason,
+            settled_at=at,
+            via=via,
+            tag=tag,
         )
         rest = self._rests[entry.seq] = copy(entry)
         rest.body = b""
@@ -372,14 +387,69 @@ class MemorySpool:
     # Operations
 
     def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
+        return succeed(self._carry_out(Verb.RETRY, ids, "", self._wall(), probing=probing)[1])
+
+    def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
+        return succeed(self._carry_out(Verb.DISCARD, ids, text, self._wall())[0])
+
+    def decide(self, decision: Decision, ids: Sequence[str]) -> Deferred[Decided]:
+        changed, wake = self._carry_out(decision.verb, ids, decision.text, decision.at, decision)
+        return succeed(Decided(tuple(changed), tuple(wake)))
+
+    def _carry_out(
+        self,
+        verb: Verb,
+        ids: Sequence[str],
+        text: str,
+        now: float,
+        decision: Decision | None = None,
+        probing: bool = False,
+    ) -> tuple[list[str], list[str]]:
+        """The ids of those that were changed, and the exchanges to wake. ``decision`` is noted with each."""
+        changed: list[str] = []
         wake: set[str] = set()
+        heads: set[tuple[str, str]] = set()
         for seq in self._seqs(ids):
-            note = self._notes.get(seq)
-            if note is not None and note.state is not State.READY:
-                if note.state is State.PARKED and not probing:
-                    self._keys.pop(copy_key(self._held[seq].id), None)
-                wake.add(self._revive(self._held[seq]))
-        return succeed(list(wake))
+            entry = self._held.get(seq)
+            if entry is None or seq in self._claimed or not _applies(verb, self._notes.get(seq, _PLAIN)):
+                continue
+            if decision is not None:
+                note = self._note(seq)
+                note.decisions = (*note.decisions, decision)[-MOST:]
+            changed.append(entry.id)
+            if verb is Verb.HOLD:
+                self._hold(entry, text)
+            elif verb is Verb.DISCARD:
+                self._remember(entry, State.DISCARDED, Reason(cause=Cause.DISCARDED, text=text), now, None, None)
+                self._end(entry, State.DISCARDED, heads)
+            elif verb is Verb.RELEASE:
+                wake.add(self._let_go(entry, now))
+            else:
+                if seq in self._parked and not probing:
+                    self._keys.pop(copy_key(entry.id), None)
+                wake.add(self._revive(entry))
+        wake.update(self._new_heads(heads))
+        return changed, list(wake)
+
+    def _hold(self, entry: Entry, text: str) -> None:
+        note, shelf = self._note(entry.seq), self._shelves[entry.exchange]
+        # A delay that was asked for goes on after the release.
+        due = note.due if note.reason is None else None
+        self._leave(entry.seq, shelf, note)
+        note.state, note.due, note.reason = State.PARKED, due, Reason(cause=Cause.HELD, text=text)
+        shelf.parked += 1
+        self._parked.add(entry.seq)
+
+    def _let_go(self, entry: Entry, now: float) -> str:
+        """What is held is as it was."""
+        note = self._notes[entry.seq]
+        due = note.due
+        if entry.expires_at is not None:
+            heapq.heappush(self._expiring, (entry.expires_at, entry.seq))
+        self._ready(entry)
+        if due is not None and due > now:
+            self._defer(entry, due, note)
+        return entry.exchange
 
     def _revive(self, entry: Entry) -> str:
         entry.attempts = 0
@@ -393,19 +463,34 @@ class MemorySpool:
         self._leave(entry.seq, shelf, self._notes[entry.seq])
         shelf.put_back(entry)
 
-    def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
-        now = self._wall()
-        reason = Reason(cause=Cause.DISCARDED, text=text)
-        dropped: list[str] = []
-        heads: set[tuple[str, str]] = set()
-        for seq in self._seqs(ids):
-            entry = self._held.get(seq)
-            if entry is not None and seq not in self._claimed:
-                self._remember(entry, State.DISCARDED, reason, now, None, None)
-                self._end(entry, State.DISCARDED, heads)
-                dropped.append(entry.id)
-        self._new_heads(heads)
-        return succeed(dropped)
+    def flush(self, decision: Decision | None) -> Deferred[Flushed]:
+        backed_off = [
+            seq for seq, note in self._notes.items() if note.state is State.DEFERRED and note.reason is not None
+        ]
+        for seq in backed_off:
+            self._ready(self._held[seq])
+        if decision is not None:
+            self._operate(Operation(decision=decision))
+        return succeed(Flushed(len(backed_off), tuple({self._held[seq].exchange for seq in backed_off})))
+
+    def pause(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        if exchange in self._pauses:
+            return succeed(False)
+        self._pauses[exchange] = Pause(exchange=exchange, at=decision.at, who=decision.who, text=decision.text)
+        self._operate(Operation(decision=decision, exchange=exchange))
+        return succeed(True)
+
+    def resume(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        if self._pauses.pop(exchange, None) is None:
+            return succeed(False)
+        self._operate(Operation(decision=decision, exchange=exchange))
+        return succeed(True)
+
+    def pauses(self) -> Deferred[Sequence[Pause]]:
+        return succeed(tuple(self._pauses.values()))
+
+    def _operate(self, operation: Operation) -> None:
+        self._operations = [*self._operations, operation][-MOST_OPERATIONS:]
 
     def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
         groups: dict[tuple[str, str], str] = {}
@@ -433,20 +518,59 @@ class MemorySpool:
         return succeed(self._record(seq) if seq is not None else None)
 
     def find(self, query: Query) -> Deferred[Page]:
+        seqs, more = self._look(query, max(query.limit, 1))
+        records = [record for seq in seqs if (record := self._record(seq)) is not None]
+        return succeed(Page(tuple(records), self._ids.id_of(more) if more is not None else None))
+
+    def count(self, query: Query) -> Deferred[Counted]:
+        seqs, more = self._look(query, None)
+        return succeed(Counted(len(seqs), self._ids.id_of(more) if more is not None else None))
+
+    def _look(self, query: Query, limit: int | None) -> tuple[list[int], int | None]:
+        """The seqs of some messages, and where to go on."""
         after = self._ids.seq_of(query.after) if query.after is not None else 0
-        found: list[Record] = []
-        if after is None:
-            return succeed(Page((), None))
-        # What is held stands in order of acceptance; what is settled does not.
-        for seq in heapq.merge(self._held, sorted(self._records)):
+        matching = Matching(query)
+        if after is None or matching.is_impossible:
+            return [], None
+        found: list[int] = []
+        looked, last = 0, after
+        for seq in self._in_order(query.state):
             if seq <= after:
                 continue
-            record = self._record(seq)
-            if record is not None and _asked_for(record, query):
-                found.append(record)
-                if len(found) >= query.limit:
-                    return succeed(Page(tuple(found), record.id))
-        return succeed(Page(tuple(found), None))
+            if looked == STEP:
+                return found, last
+            looked, last = looked + 1, seq
+            if self._is_asked_for(seq, query, matching):
+                found.append(seq)
+                if len(found) == limit:
+                    return found, seq
+        return found, None
+
+    def _in_order(self, state: State | None) -> Iterable[int]:
+        """The seqs of all messages that may be in the state."""
+        if state is State.PARKED:
+            return sorted(self._parked)
+        if state is State.DEFERRED:
+            return sorted(seq for seq, note in self._notes.items() if note.state is state)
+        # What is held stands in order of acceptance; what is settled does not.
+        return heapq.merge(self._held, sorted(self._records))
+
+    def _is_asked_for(self, seq: int, query: Query, matching: Matching) -> bool:
+        entry = self._held.get(seq)
+        if entry is None:
+            entry, settled = self._rests[seq], self._records[seq]
+            state, reason = settled.state, settled.reason
+        else:
+            note = self._notes.get(seq, _PLAIN)
+            state, reason = note.state, note.reason
+        return (
+            query.state in (None, state)
+            and query.exchange in (None, entry.exchange)
+            and matching.message_fits(entry.routing_key, entry.ordering_key, entry.accepted_at)
+            and matching.reason_fits(
+                reason.cause.value if reason else None, reason.code if reason else None, reason.text if reason else None
+            )
+        )
 
     def content(self, id: str) -> Deferred[Entry | None]:
         seq = self._ids.seq_of(id)
@@ -501,7 +625,21 @@ class MemorySpool:
     def _record(self, seq: int) -> Record | None:
         entry = self._held.get(seq)
         if entry is None:
-            return self._records.get(seq)
+            settled = self._records.get(seq)
+            return self._with_operations(settled) if settled is not None else None
+        return self._with_operations(self._open_record(seq, entry))
+
+    def _with_operations(self, record: Record) -> Record:
+        decisions = concerning(
+            record.decisions,
+            self._operations,
+            exchange=record.exchange,
+            accepted_at=record.accepted_at,
+            settled_at=record.settled_at,
+        )
+        return record if decisions == record.decisions else attrs.evolve(record, decisions=decisions)
+
+    def _open_record(self, seq: int, entry: Entry) -> Record:
         note = self._notes.get(seq, _PLAIN)
         return Record(
             id=entry.id,
@@ -519,11 +657,18 @@ class MemorySpool:
             via=None,
             tag=None,
             failures=tuple(sorted(note.failures.values(), key=lambda each: (each.at, each.number))),
+            decisions=note.decisions,
         )
 
 
-def _asked_for(record: Record, query: Query) -> bool:
-    return query.state in (None, record.state) and query.exchange in (None, record.exchange)
+def _applies(verb: Verb, note: _Note) -> bool:
+    """Whether it can be done to an open message that is not in flight."""
+    held = note.reason is not None and note.reason.cause is Cause.HELD
+    if verb is Verb.RETRY:
+        return note.state is not State.READY and not held
+    if verb is Verb.HOLD:
+        return note.state is not State.PARKED
+    return held if verb is Verb.RELEASE else True
 
 
 def _attempt(

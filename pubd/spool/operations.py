@@ -1,4 +1,4 @@
-"""What an operator does to messages in the SQLite spool: retry, discard, release what may be routed again."""
+"""What is done to many messages of the SQLite spool at once: release what may be routed again."""
 
 from __future__ import annotations
 
@@ -6,70 +6,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pubd.outcome import Cause
-from pubd.spool.base import Returned, copy_key
-from pubd.spool.database import again
-from pubd.spool.rows import COUNTERS, DEFERRED, HEAD_COLUMNS, PARKED, size_of, text_of
-from pubd.spool.settlements import new_heads
+from pubd.spool.base import Returned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pubd.spool.database import Database
 
 #: As in the index of that name.
 _RETURNED = f"state = 2 AND cause = '{Cause.RETURNED.value}'"
 _REVIVED = "state = 0, due = NULL, attempts = 0, cause = NULL, code = NULL, text = NULL"
-
-
 #: Parked messages that are released in one transaction.
 HEAL_BATCH = 2000
 
 
 class Operations:
-    """By id; ids that are not this spool's are passed over."""
+    """By exchange and routing key."""
 
     def __init__(self, base: Database) -> None:
         self._base = base
-
-    def retry(self, ids: Sequence[str], probing: bool) -> list[str]:
-        """Parked and deferred messages are ready again, attempts counted anew; the exchanges to wake."""
-        exchanges = set()
-        for seq in self._base.seqs(ids):
-            row = self._base.db.execute("SELECT state, exchange FROM message WHERE seq = ?", (seq,)).fetchone()
-            if row and row[0] in (DEFERRED, PARKED):
-                self._base.db.execute(f"UPDATE message SET {_REVIVED} WHERE seq = ?", (seq,))
-                self._base.count(**{COUNTERS[row[0]]: -1}, ready=1)
-                if row[0] == PARKED and not probing:
-                    key = copy_key(self._base.ids.id_of(seq))
-                    self._base.db.execute("DELETE FROM idempotency WHERE key = ?", (key,))
-                name = self._base.names[row[1]]
-                self._base.at_commit(partial(again, self._base.shelves[name], seq))
-                exchanges.add(name)
-        return list(exchanges)
-
-    def discard(self, ids: Sequence[str], now: float, text: str) -> list[str]:
-        """Drop messages that are not in flight; the ids of those dropped."""
-        dropped = []
-        for seq in self._base.seqs(ids):
-            row = self._base.db.execute(
-                f"SELECT state, exchange, {HEAD_COLUMNS} FROM message WHERE seq = ? AND state < 3", (seq,)
-            ).fetchone()
-            if not row or seq in self._base.claimed:
-                continue
-            state, number, _, routing_key, *_, ordering_key, _, _, _, _, content = row
-            size = size_of(self._base.names[number], routing_key, content)
-            batch = self._base.new_batch(now, None, [seq])
-            self._base.db.execute(
-                "UPDATE message SET state = 5, due = NULL, body = NULL, batch = ?, tag = NULL, cause = ?, code = NULL, "
-                "text = ? WHERE seq = ?",
-                (batch, Cause.DISCARDED.value, text, seq),
-            )
-            self._base.count(**{COUNTERS[state]: -1}, discarded=1, bytes=-size)
-            self._base.at_commit(partial(self._base.forget, self._base.shelves[self._base.names[number]]))
-            dropped.append(self._base.ids.id_of(seq))
-            if ordering_key is not None:
-                new_heads(self._base, [(self._base.names[number], text_of(ordering_key))])
-        return dropped
 
     def returned(self, limit: int, after: Returned | None) -> list[Returned]:
         """The groups. One step in the index for each of them, however many messages it has."""

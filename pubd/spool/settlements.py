@@ -172,7 +172,7 @@ class Settlements:
             if not row or row[1] >= before:
                 break
             seqs = array("q", row[2])
-            for table in ("message", "attempt", "idempotency"):
+            for table in ("message", "attempt", "decision", "idempotency"):
                 self._base.db.execute(f"DELETE FROM {table} WHERE seq IN carray(?)", (listed(seqs),))
             failpoints.reach("during-purge")
             self._base.db.execute("DELETE FROM settlement WHERE batch = ?", (row[0],))

@@ -37,10 +37,23 @@ from pubd.spool.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from pubd.decision import Decision, Pause
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.outcome import Settlement
-    from pubd.spool.base import Accepted, Exported, Page, Query, Record, Returned, Snapshot, Swept
+    from pubd.spool.base import (
+        Accepted,
+        Counted,
+        Decided,
+        Exported,
+        Flushed,
+        Page,
+        Query,
+        Record,
+        Returned,
+        Snapshot,
+        Swept,
+    )
 
 #: Messages forgotten in one transaction, so that purging never holds up publishing for long.
 PURGE_BATCH = 2000
@@ -193,6 +206,9 @@ class SqliteSpool:
     def find(self, query: Query) -> Deferred[Page]:
         return self._ask(lambda store: store.listing.find(query), writes=False)
 
+    def count(self, query: Query) -> Deferred[Counted]:
+        return self._ask(lambda store: store.listing.count(query), writes=False)
+
     def content(self, id: str) -> Deferred[Entry | None]:
         return self._ask(lambda store: store.listing.content(id), writes=False)
 
@@ -208,7 +224,7 @@ class SqliteSpool:
         return self._ask(partial(_sweep, now, retain))
 
     def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
-        return self._ask(lambda store: store.operations.retry(ids, probing))
+        return self._ask(lambda store: store.decisions.retry(ids, probing))
 
     def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
         return self._ask(lambda store: store.operations.returned(limit, after), writes=False)
@@ -218,7 +234,22 @@ class SqliteSpool:
 
     def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
         now = self._wall()
-        return self._ask(lambda store: store.operations.discard(ids, now, text))
+        return self._ask(lambda store: store.decisions.discard(ids, now, text))
+
+    def decide(self, decision: Decision, ids: Sequence[str]) -> Deferred[Decided]:
+        return self._ask(lambda store: store.decisions.decide(decision, ids))
+
+    def flush(self, decision: Decision | None) -> Deferred[Flushed]:
+        return self._ask(lambda store: store.decisions.flush(decision))
+
+    def pause(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        return self._ask(lambda store: store.decisions.pause(decision, exchange))
+
+    def resume(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
+        return self._ask(lambda store: store.decisions.resume(decision, exchange))
+
+    def pauses(self) -> Deferred[Sequence[Pause]]:
+        return self._ask(lambda store: store.decisions.pauses(), writes=False)
 
     def exported(self, after: str | None, limit: int, max_bytes: int) -> Deferred[Sequence[Exported]]:
         seq = 0 if after is None or self.ids is None else self.ids.seq_of(after)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pubd.spool.claims import Claims
 from pubd.spool.database import Database
+from pubd.spool.decisions import Decisions
 from pubd.spool.exports import Exports
 from pubd.spool.listing import Listing
 from pubd.spool.operations import Operations
@@ -30,5 +31,6 @@ class Store:
         self.claims = Claims(self.base)
         self.settlements = Settlements(self.base)
         self.operations = Operations(self.base)
-        self.listing = Listing(self.base)
+        self.decisions = Decisions(self.base)
+        self.listing = Listing(self.base, self.decisions)
         self.exports = Exports(self.base)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 
+from pubd.decision import Decision, Verb
 from pubd.errors import IdempotencyConflict, SpoolFull
-from pubd.outcome import State
-from pubd.spool import listing
+from pubd.outcome import Cause, Reason, State
+from pubd.spool import listing, memory
 from pubd.spool.base import Accepted, Limits, Page, Query
-from tests.contract.test_spool import SPOOLS, Bench, delivery, parked
+from tests.contract.test_spool import SPOOLS, Bench, change, delivery, parked
 
 
 @pytest.fixture(params=SPOOLS)
@@ -70,7 +73,7 @@ async def everything(bench: Bench, query: Query) -> list[str]:
         found += [bench.names[record.id] for record in page.records]
         if page.next is None:
             return found
-        query = Query(state=query.state, exchange=query.exchange, limit=query.limit, after=page.next)
+        query = attrs.evolve(query, after=page.next)
 
 
 @pytest_twisted.ensureDeferred
@@ -117,6 +120,77 @@ async def test_who_handed_a_message_in_is_recorded(bench: Bench) -> None:
     record = await spool.record(named.id)
     assert record is not None
     assert record.principal == "shop"
+
+
+async def counted(bench: Bench, query: Query) -> int:
+    """Piece by piece."""
+    count, after = 0, None
+    while True:
+        found = await bench.spool.count(attrs.evolve(query, after=after))
+        count, after = count + found.count, found.next
+        if after is None:
+            return count
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("step", [3, 5000])
+async def test_messages_are_chosen_by_route_ordering_key_age_and_reason(
+    bench: Bench, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "STEP", step)
+    monkeypatch.setattr(listing, "LEAST", step)
+    monkeypatch.setattr(memory, "STEP", step)
+    spool = await bench.open()
+    began = bench.wall()
+    await bench.append("new1", "new2", routing_key="order.new", ordering_key="k")
+    await bench.append("other", routing_key="order.new", exchange="other", ordering_key="k")
+    bench.wall.now = began + 100
+    await bench.append("paid", "gone", "full", routing_key="order.paid.eu")
+    bench.wall.now = began + 200
+    await bench.append("last", routing_key="invoice")
+    flying = {entry.message_id: entry for entry in await bench.claim()}
+    nacked = Reason(cause=Cause.ATTEMPTS, text="10 of 10, the last one NACKED")
+    await spool.settle(
+        [],
+        [parked(flying["gone"]), parked(flying["full"], nacked), change(flying["paid"], State.DEFERRED, began + 999)],
+    )
+    (held, _) = await bench.append("held", "ready")
+    await spool.decide(Decision(verb=Verb.HOLD, who="me", at=began, text="Recount"), [held.id])
+
+    async def chosen(**given: Any) -> list[str]:
+        query = Query(**given)
+        names = await everything(bench, query)
+        assert await everything(bench, attrs.evolve(query, limit=1)) == names
+        assert await counted(bench, query) == len(names)
+        return names
+
+    assert await chosen(routing_key="order.*") == ["new1", "new2", "other"]
+    assert await chosen(routing_key="order.#") == ["new1", "new2", "other", "paid", "gone", "full"]
+    assert await chosen(routing_key="order.#", state=State.READY) == ["new1", "new2", "other"]
+    assert await chosen(routing_key="#.eu", state=State.PARKED) == ["gone", "full"]
+    assert await chosen(routing_key="#") == await chosen()
+    assert await chosen(ordering_key="k") == ["new1", "new2", "other"]
+    assert await chosen(ordering_key="k", state=State.READY) == ["new1", "new2", "other"]
+    assert await chosen(ordering_key="k", state=State.READY, exchange="other") == ["other"]
+    assert await chosen(ordering_key="k", state=State.PARKED) == []
+    assert await chosen(ordering_key="none") == []
+    assert await chosen(accepted_before=began + 100) == ["new1", "new2", "other"]
+    assert await chosen(accepted_after=began + 100) == ["paid", "gone", "full", "last", "held", "ready"]
+    assert await chosen(accepted_after=began + 100, accepted_before=began + 200) == ["paid", "gone", "full"]
+    assert await chosen(accepted_after=began + 150, state=State.PARKED) == ["held"]
+    assert await chosen(reason="312") == ["paid", "gone"]
+    assert await chosen(reason="no_route", state=State.PARKED) == ["gone"]
+    assert await chosen(reason="attempts USED") == ["full"]
+    assert await chosen(reason="nacked", state=State.PARKED, exchange="e") == ["full"]
+    assert await chosen(reason="nacked", state=State.PARKED, exchange="other") == []
+    assert await chosen(reason="31") == []
+    assert await chosen(held=True) == ["held"]
+    assert await chosen(held=False, state=State.PARKED) == ["gone", "full"]
+    assert await chosen(held=True, reason="recount", state=State.PARKED, routing_key="k") == ["held"]
+    assert await chosen(reason="x", state=State.READY) == await chosen(held=True, state=State.CONFIRMED) == []
+    await spool.discard([held.id], "not wanted")
+    assert await chosen(reason="not wanted", state=State.DISCARDED) == ["held"]
+    assert await chosen(reason="not wanted", routing_key="k") == ["held"]
 
 
 # Contents

@@ -205,6 +205,81 @@ def test_messages_whose_names_are_hostile_harm_nobody(daemon: Daemon) -> None:
         assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines()), command
 
 
+def test_messages_are_held_and_released_and_it_is_known_by_whom(daemon: Daemon) -> None:
+    held = daemon.send("good.one", "hello", "--delay", "1h")
+    parked = daemon.send("bad")
+    assert daemon.parked(1) == [parked]
+    done = daemon.pubd("hold", held, "--reason", "recount")
+    assert (done.exit_code, done.stderr) == (0, "pubd: 1 message held\n")
+    assert "parked: held by an operator: recount\n" in daemon.pubd("show", held).stdout
+    assert "recount" in daemon.pubd("list", "--state", "parked").stdout
+    traced = daemon.pubd("trace", held).stdout
+    assert f"held: by local (uid {os.getuid()}): recount" in traced
+    assert f"pubd release {held}" in traced
+    refused = daemon.pubd("retry", held)
+    assert refused.exit_code == 1
+    assert "held by an operator: release it" in refused.stderr
+    assert "1 message will be published again" in daemon.pubd("retry", "--state", "parked", "--yes").stderr
+    daemon.parked(2)
+    released = daemon.pubd("release", "--state", "parked", "--yes", "--json")
+    assert [json.loads(line) for line in released.stdout.splitlines()] == [{"id": held, "state": "deferred"}]
+    assert daemon.pubd("retry", held).exit_code == 0
+    until(lambda: daemon.json("show", held)[0]["state"] == "confirmed")
+    verbs = [each["verb"] for each in daemon.json("show", held)[0]["decisions"]]
+    assert verbs == ["hold", "release", "retry"]
+
+
+def test_sets_are_chosen_as_the_list_shows_them(daemon: Daemon) -> None:
+    ids = [daemon.send(key) for key in ("bad.one", "bad.two", "worse.one")]
+    daemon.parked(3)
+    match = ("-m", f"exchange={daemon.exchange}", "-m", "routing-key=bad.*", "-m", "reason=312", "-m", "newer-than=1h")
+    assert [each["id"] for each in daemon.json("list", *match)] == ids[:2]
+    assert daemon.pubd("list", *match, "--count").stdout == "2\n"
+    assert daemon.json("list", "--state", "parked", "--older-than", "1h", "--count") == [{"count": 0}]
+    none = daemon.pubd("discard", *match, "-m", "ordering-key=k", "--reason", "x", "--yes")
+    assert "there are no messages for exchange" in none.stderr
+    done = daemon.pubd("discard", *match, "--reason", "x", "--yes")
+    assert done.stderr == "pubd: 2 messages discarded\n"
+    assert daemon.parked(1) == ids[2:]
+    later = daemon.send("good.one", "hello", "--delay", "1h")
+    held = daemon.pubd("hold", "-m", f"exchange={daemon.exchange}", "--yes")
+    assert held.stderr == "pubd: 1 message held\n"
+    assert [each["id"] for each in daemon.json("list", "-m", "reason=held by", "--all")] == [later]
+    assert daemon.pubd("release", "-m", f"exchange={daemon.exchange}", "--yes").stderr == "pubd: 1 message released\n"
+    assert daemon.pubd("discard", later, "--reason", "the test is over", "--yes").exit_code == 0
+
+
+def test_publishing_is_paused_and_resumed_and_everything_says_so(daemon: Daemon) -> None:
+    paused = daemon.pubd("pause", daemon.exchange, "--reason", "upgrade")
+    assert (paused.exit_code, paused.stderr) == (0, f"pubd: publishing to {daemon.exchange} is paused\n")
+    me = f"local (uid {os.getuid()})"
+    waits, other = daemon.send("good.one"), daemon.send("k", exchange="amq.topic")
+    status = daemon.pubd("status")
+    assert status.exit_code == 1
+    words = " ".join(status.stdout.split())
+    assert f"! publishing to {daemon.exchange} is paused by {me}: upgrade (for " in words
+    assert f"'pubd resume {daemon.exchange}'" in words
+    assert [each["who"] for each in daemon.status()["pauses"]] == [me]
+    until(lambda: daemon.json("show", other)[0]["state"] == "parked")
+    everything = daemon.pubd("pause")
+    assert everything.stderr.startswith("pubd: publishing is paused\n")
+    assert f"to end that: 'pubd resume {daemon.exchange}'" in everything.stderr
+    assert "publishing is paused by" in " ".join(daemon.pubd("status").stdout.split())
+    assert daemon.json("show", waits)[0]["state"] == "ready"
+    resumed = daemon.pubd("resume")
+    assert resumed.stderr.startswith("pubd: publishing is resumed\npubd: publishing to ")
+    assert "was not paused by itself" in daemon.pubd("resume").stderr
+    (answer,) = daemon.json("resume", daemon.exchange)
+    assert answer == {"changed": True, "pauses": []}
+    until(lambda: daemon.json("show", waits)[0]["state"] == "confirmed")
+    events = [each["event"] for each in daemon.json("trace", waits)]
+    assert events == ["accepted", "publishing paused", "publishing resumed", "publishing resumed", "confirmed"]
+    assert daemon.pubd("status").exit_code == 0
+    flushed = daemon.pubd("flush")
+    assert (flushed.exit_code, flushed.stderr) == (0, "pubd: everything is tried now; 0 messages backed off\n")
+    assert daemon.json("flush") == [{"messages": 0}]
+
+
 # On a terminal
 
 

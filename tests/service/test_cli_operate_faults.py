@@ -27,6 +27,12 @@ COMMANDS = (
     ["trace", "ID"],
     ["retry", "ID"],
     ["discard", "ID", "--reason", "x", "-y"],
+    ["hold", "ID"],
+    ["release", "-m", "exchange=x", "-y"],
+    ["list", "--count"],
+    ["flush"],
+    ["pause"],
+    ["resume", "orders"],
 )
 
 NOT_PUBD = (b"<html>hello</html>", b"[]", b"{}", b"5", b'{"messages": [1], "next": null}', b"[" * 100_000)
@@ -153,7 +159,13 @@ def record(number: int) -> dict[str, Any]:
     return {
         **nothing,
         **{"id": f"id-{number}", "message_id": "m", "exchange": "x", "routing_key": "k", "state": "parked"},
-        **{"in_flight": False, "attempts": 1, "accepted_at": "2026-11-23T12:00:00.000Z", "failures": []},
+        **{
+            "in_flight": False,
+            "attempts": 1,
+            "accepted_at": "2026-11-23T12:00:00.000Z",
+            "failures": [],
+            "decisions": [],
+        },
     }
 
 
@@ -166,6 +178,8 @@ def holding(server: _Server, count: int, then: Callable[[_Requests, int], None])
         if request.path == "/status":
             books = {"parked": count}
             request.say(200, {"time": "2026-11-23T13:00:00.000Z", "books": books})
+        elif request.path.startswith("/messages/count?"):
+            request.say(200, {"count": count, "next": None})
         elif request.path.startswith("/messages?"):
             begin = int(request.path.rpartition("after=id-")[2] or 0) if "after=" in request.path else 0
             end = min(begin + 1000, count)
@@ -273,9 +287,16 @@ def test_whoever_reads_may_leave(server: _Server) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("retry",), "name messages by their ids, or with --state; see 'pubd retry --help'"),
-        (("retry", "ID", "--state", "parked"), "name messages by their ids, or with --state"),
-        (("retry", "ID", "-e", "x"), "--exchange goes with --state"),
+        (("retry",), "name messages by their ids, or with --state or --match; see 'pubd retry --help'"),
+        (("retry", "ID", "--state", "parked"), "name messages either by their ids or with --state or --match; see"),
+        (("retry", "ID", "-e", "x"), "name messages either by their ids or with"),
+        (("retry", "-m", "state=ready"), "the state can be parked or deferred here, not 'ready'"),
+        (("hold", "-m", "colour=red"), "--match takes NAME=VALUE with one of the names state, exchange"),
+        (("release", "-m", "reason"), "--match takes NAME=VALUE"),
+        (("discard", "-m", "older-than=soon", "--reason", "x"), "older-than must be a duration"),
+        (("discard", "-m", "exchange=x", "-e", "x", "--reason", "x"), "exchange is given twice"),
+        (("list", "--newer-than", "x"), "newer-than must be a duration"),
+        (("list", "-m", "state=x"), "the state can be ready or deferred"),
         (("retry", "x" * 65), "is no id; 'pubd list' shows them"),
         (("retry", "\x1b[2J"), r"'\\x1b[2J' is no id"),
         (("retry", "-"), ""),

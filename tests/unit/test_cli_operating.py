@@ -35,6 +35,7 @@ def record(**given: Any) -> dict[str, Any]:
         "channel": None,
         "tag": None,
         "failures": [],
+        "decisions": [],
     }
     assert set(given) <= set(found)
     return found | given
@@ -228,3 +229,34 @@ def test_a_trace_has_each_attempt_and_the_settlement_in_rabbitmqs_words() -> Non
 )
 def test_a_trace_ends_with_where_the_message_is(given: dict[str, Any], last: tuple[None, str, str]) -> None:
     assert told(**given)[-1] == last
+
+
+def decision(verb: str, at: str, text: str = "") -> dict[str, Any]:
+    return {"verb": verb, "at": f"2026-11-23T12:00:{at}.000Z", "who": "alice (uid 7)", "text": text}
+
+
+def test_a_trace_has_what_operators_decided_in_order_of_time() -> None:
+    events = list(
+        events_of(
+            record(
+                state="discarded",
+                settled_at="2026-11-23T12:00:09.000Z",
+                reason={"cause": "discarded by an operator", "code": None, "text": "old"},
+                failures=[failure(at="2026-11-23T12:00:04.000Z")],
+                decisions=[
+                    decision("hold", "02", "wait"),
+                    decision("release", "03"),
+                    decision("pause", "05", "upgrade"),
+                    decision("discard", "09", "old"),
+                ],
+            )
+        )
+    )
+    assert [(each["event"], each["detail"]) for each in events] == [
+        ("accepted", ""),
+        ("held", "by alice (uid 7): wait"),
+        ("released", "by alice (uid 7)"),
+        ("attempt 1 nacked", "RabbitMQ did not take it over"),
+        ("publishing paused", "by alice (uid 7): upgrade"),
+        ("discarded", "by alice (uid 7): old"),
+    ]

@@ -72,7 +72,7 @@ def test_a_pubd_that_is_well() -> None:
     assert (found["books"]["accepted"], found["books"]["confirmed"], found["books"]["difference"]) == (2, 2, 0)
     assert found["deliveries"]["acked"] == 2
     assert found["lanes"] == [
-        {"exchange": "x", "state": "open", "reason": None, "in_flight": 0, "bytes": 0, "suspects": 0}
+        {"exchange": "x", "state": "open", "reason": None, "in_flight": 0, "bytes": 0, "suspects": 0, "paused": False}
     ]
     assert found["spool"] == {
         **{"path": None, "answers": True, "max_bytes": 1000, "max_messages": 5, "min_free": None},

@@ -12,6 +12,7 @@ import apsw
 import attrs
 import pytest
 
+from pubd.decision import Decision, Verb
 from pubd.entry import Entry
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Reason, Settlement, State, Via
@@ -23,8 +24,8 @@ from pubd.spool.store import Store
 
 VIA = Via("node", 1)
 NOW = 1000.0
-#: A table of one row, lists given with the statement, the exchanges by their names.
-HARMLESS = re.compile(r"SCAN (books|carray|\d+-ROW VALUES CLAUSE|\d+ CONSTANT ROWS?)")
+#: Tables of a few rows, lists given with the statement, the exchanges by their names.
+HARMLESS = re.compile(r"SCAN (books|pause|carray|\d+-ROW VALUES CLAUSE|\d+ CONSTANT ROWS?)")
 #: The first row in the table's own order; and the sorting of what is known of one message.
 EXCEPTIONS = ("FROM settlement ORDER BY batch LIMIT 1", "FROM attempt WHERE seq = ? ORDER BY at, number")
 
@@ -122,15 +123,35 @@ def a_busy_day(asked: Asked) -> None:
     asked.transaction(lambda store: store.settlements.sweep(NOW + 3, 1.0, 1000))
     asked.transaction(lambda store: store.listing.record(first[30].id))
     for state in (None, State.READY, State.DEFERRED, State.PARKED, State.CONFIRMED):
-        query = Query(state=state, exchange="e")
-        asked.transaction(partial(lambda query, store: store.listing.find(query), query))
+        for query in (
+            Query(state=state),
+            Query(state=state, exchange="e"),
+            Query(state=state, exchange="e", routing_key="k.#", accepted_before=NOW, accepted_after=NOW - 9),
+            Query(state=state, reason="312", held=False),
+            Query(state=state, ordering_key="o"),
+        ):
+            asked.transaction(partial(lambda query, store: store.listing.find(query), query))
+            asked.transaction(partial(lambda query, store: store.listing.count(query), query))
     asked.transaction(lambda store: store.listing.content(first[30].id))
     asked.transaction(lambda store: store.exports.page(0, 100, 1 << 20))
     (group,) = asked.transaction(lambda store: store.operations.returned(10, None))
     asked.transaction(lambda store: store.operations.returned(10, group))
-    asked.transaction(lambda store: store.operations.retry([first[30].id], False))
-    asked.transaction(lambda store: store.operations.discard([first[31].id], NOW, "why"))
+    asked.transaction(lambda store: store.decisions.retry([first[30].id], False))
+    for verb, place in ((Verb.RETRY, 32), (Verb.HOLD, 32), (Verb.RELEASE, 32), (Verb.DISCARD, 31)):
+        decision = Decision(verb=verb, who="me", at=NOW, text="why")
+        decided = asked.transaction(partial(_decide, decision, first[place].id))
+        assert decided.ids == (first[place].id,)
+    decision = Decision(verb=Verb.FLUSH, who="me", at=NOW)
+    assert asked.transaction(lambda store: store.decisions.flush(decision)).wake == ("e",)
+    for exchange in ("e", None):
+        asked.transaction(partial(lambda name, store: store.decisions.pause(decision, name), exchange))
+        asked.transaction(partial(lambda name, store: store.decisions.resume(decision, name), exchange))
+    assert asked.transaction(lambda store: store.decisions.pauses()) == []
     asked.transaction(lambda store: store.operations.heal(group))
+
+
+def _decide(decision: Decision, id: str, store: Store) -> Any:
+    return store.decisions.decide(decision, [id])
 
 
 def plan(connection: apsw.Connection, sql: str, bindings: Any) -> list[str]:

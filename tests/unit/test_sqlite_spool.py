@@ -16,13 +16,16 @@ from typing import Any
 import apsw
 import pytest
 
+from pubd.decision import Decision, Verb
 from pubd.entry import Entry
 from pubd.errors import SpoolError, SpoolFailed, SpoolFull, SpoolInUse
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Settlement, State, Via
 from pubd.spool import claims, schema, settlements, sqlite
-from pubd.spool.base import Limits
-from pubd.spool.sqlite import SqliteSpool
+from pubd.spool.base import Limits, Query
+from pubd.spool.ids import Ids
+from pubd.spool.rows import row_of
+from pubd.spool.sqlite import SqliteSpool, connect
 from tests.crash.turns import Turns
 from tests.crash.vfs import Disk, failed, mounted
 from tests.strictness import Logged
@@ -235,6 +238,47 @@ def test_an_upgrade_that_fails_changes_nothing(bench: Bench, monkeypatch: pytest
         assert isinstance(bench.open(), SpoolFailed)
     assert bench.open() is None
     assert len(bench.claim()) == 1
+
+
+def test_a_spool_of_the_first_schema_is_upgraded_with_what_is_in_it(bench: Bench, path: Path) -> None:
+    connection = connect(path)
+    connection.execute(schema.steps()[0][1])
+    connection.pragma("user_version", 1)
+    connection.execute("INSERT INTO books (tag) VALUES (7)")
+    ids = Ids(7, 0, lambda: 1.0)
+    entries = []
+    for _ in range(2):
+        seq = ids.next()
+        id = ids.id_of(seq)
+        entries.append(
+            Entry(
+                id=id, exchange="e", routing_key="k", message_id=id, mandatory=True, properties=b"", body=b"b", seq=seq
+            )
+        )
+    connection.execute("INSERT INTO exchange (number, name) VALUES (1, 'e')")
+    for entry in entries:
+        connection.execute(
+            "INSERT INTO message (seq, state, exchange, routing_key, message_id, mandatory, accepted_at, attempts, "
+            "due, expires_at, ordering_key, principal, properties, body, checksum) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
+            row_of(entry, 1),
+        )
+    connection.execute(
+        "UPDATE message SET state = 2, cause = 'returned', code = 312, text = 'NO_ROUTE' WHERE seq = ?",
+        (entries[1].seq,),
+    )
+    connection.execute("UPDATE books SET accepted = 2, ready = 1, parked = 1, last_seq = ?", (entries[1].seq,))
+    connection.close()
+    assert bench.open() is None
+    assert path.with_name("spool.db.schema-1.bak").exists()
+    page = bench.do(lambda spool: spool.find(Query(state=State.PARKED, reason="312")))
+    assert [record.id for record in page.records] == [entries[1].id]
+    hold = Decision(verb=Verb.HOLD, who="me", at=2.0)
+    assert bench.do(lambda spool: spool.decide(hold, [entries[0].id])).ids == (entries[0].id,)
+    retry = Decision(verb=Verb.RETRY, who="me", at=2.0)
+    bench.do(lambda spool: spool.decide(retry, [entries[1].id]))
+    assert [entry.id for entry in bench.claim()] == [entries[1].id]
+    assert bench.spool.books().difference == 0
 
 
 # Damage

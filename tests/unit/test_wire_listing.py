@@ -66,6 +66,7 @@ def test_a_record_has_every_key_and_null_where_nothing_is_known() -> None:
         "channel": None,
         "tag": None,
         "failures": [],
+        "decisions": [],
     }
     assert list(record_object(READY)) == list(record_object(PARKED))
 

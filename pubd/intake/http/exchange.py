@@ -115,7 +115,7 @@ class Exchange:
         if not action.everybody:
             self._identify()
             if action.operate and not request.principal.operate:
-                site.refusals.not_operating(request.principal, "look at, retry or discard messages")
+                site.refusals.not_operating(request.principal, "look at messages or decide about them")
                 raise NotAllowed("it does not operate")
         if length == 0:
             if "content-encoding" in request.headers:
@@ -130,7 +130,10 @@ class Exchange:
             request.principal, by_token = identity.principal(
                 headers, site.access, lambda: principal_of_peer(peer, site.access)
             )
+            request.who = request.principal.name
             if not by_token:
+                if peer.uid is not None:
+                    request.who += f" (uid {peer.uid})"
                 over_ip = peer.uid is None and not peer.certificate
                 identity.check_not_a_web_page(request.method, headers, over_ip=over_ip, names=site.names)
         except (NotAuthenticated, Refusal) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -13,10 +13,11 @@ from twisted.logger import Logger
 
 from pubd.access import Refusals
 from pubd.intake.http.answer import Answer, Refusal, json_answer
-from pubd.intake.http.decisions import JSON_MEDIA, Decisions
-from pubd.intake.http.listing import Messages
+from pubd.intake.http.decisions import Decisions
+from pubd.intake.http.listing import Held, Messages
 from pubd.intake.http.messages import MEDIA, Submit
 from pubd.intake.http.openapi import OpenApi
+from pubd.intake.http.pausing import Steered, Steering
 from pubd.intake.http.publish import Publish
 from pubd.intake.http.route import Action, Route, Routes
 from pubd.intake.http.site import Site
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pubd.access import Access
     from pubd.errors import InvalidOption
     from pubd.intake.door import Door
-    from pubd.intake.http.listing import Held
     from pubd.intake.http.request import Request
     from pubd.intake.options import HttpOptions
 
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 TICK = 1.0
 #: Seconds that connections have at the stop to take their last answers.
 GRACE = 5.0
+
+
+class Operated(Held, Steered, Protocol):
+    """What is needed of :class:`pubd.Publisher` for principals that may operate."""
 
 
 class HttpIntake(Service):
@@ -58,7 +62,7 @@ class HttpIntake(Service):
         options: HttpOptions,
         door: Door,
         access: Access,
-        held: Held,
+        held: Operated,
         refusals: Refusals | None = None,
         authenticated: bool = False,
         routes: Callable[[Waits], Iterable[Route]] = lambda _: (),
@@ -69,6 +73,7 @@ class HttpIntake(Service):
         self.waits = Waits(clock=reactor, most=options.max_wait)
         self._ready = ready
         self._reactor = reactor
+        self._wall = wall
         self.site = Site(
             options=options,
             routes=Routes((*routes(self.waits), *self._routes(options, door, held))),
@@ -165,9 +170,9 @@ class HttpIntake(Service):
     def _no_ticks(self, failure: Failure) -> None:
         self.log.failure("slow connections are not looked for any more", failure)
 
-    def _routes(self, options: HttpOptions, door: Door, held: Held) -> Iterable[Route]:
+    def _routes(self, options: HttpOptions, door: Door, held: Operated) -> Iterable[Route]:
         submit = Submit(door=door, waits=self.waits, clock=self._reactor, max_line=options.max_body)
-        publish, messages, many = Publish(door=door, waits=self.waits), Messages(held), Decisions(held)
+        publish, messages, decisions = Publish(door=door, waits=self.waits), Messages(held, self._wall), Decisions(held)
         return (
             Route(
                 path="/messages",
@@ -184,14 +189,12 @@ class HttpIntake(Service):
                 path="/messages/{id}",
                 actions={
                     "GET": Action(act=messages.one, operate=True),
-                    "DELETE": Action(act=messages.discard, operate=True),
+                    "DELETE": Action(act=decisions.discard, operate=True),
                 },
             ),
-            Route(path="/messages/retry", actions={"POST": Action(act=many.retry, media=(JSON_MEDIA,), operate=True)}),
-            Route(
-                path="/messages/discard", actions={"POST": Action(act=many.discard, media=(JSON_MEDIA,), operate=True)}
-            ),
-            Route(path="/messages/{id}/retry", actions={"POST": Action(act=messages.retry, operate=True)}),
+            Route(path="/messages/count", actions={"GET": Action(act=messages.count, operate=True)}),
+            *decisions.routes(),
+            *Steering(held).routes(),
             Route(
                 path="/openapi.json",
                 actions={"GET": Action(act=OpenApi(lambda: self.site.routes).get, everybody=True)},

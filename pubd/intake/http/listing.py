@@ -1,4 +1,4 @@
-"""Looking at messages, and deciding about them: for principals that may operate."""
+"""Looking at messages: for principals that may operate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.logger import Logger
-
+from pubd.duration import NoDuration, seconds
 from pubd.errors import InvalidMessage
 from pubd.intake import wire
 from pubd.intake.http.answer import Refusal, json_answer
@@ -16,17 +15,19 @@ from pubd.outcome import State
 from pubd.spool.base import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from twisted.internet.defer import Deferred
 
     from pubd.entry import Entry
     from pubd.intake.http.answer import Answer
     from pubd.intake.http.request import Request
-    from pubd.spool.base import Page, Record
+    from pubd.spool.base import Counted, Page, Record
 
 #: Messages on one page, and the most there can be.
 PAGE, MOST = 100, 1000
+#: What messages can be chosen by.
+FILTERS = ("state", "exchange", "routing_key", "ordering_key", "reason", "held", "older_than", "newer_than")
 #: States in which pubd still answers for a message.
 OPEN = (State.READY, State.DEFERRED, State.PARKED)
 _ID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -44,39 +45,35 @@ class Held(Protocol):
     def find(self, query: Query) -> Deferred[Page]:
         """List messages."""
 
-    def retry(self, ids: Sequence[str]) -> Deferred[None]:
-        """Publish them again, now."""
+    def count(self, query: Query) -> Deferred[Counted]:
+        """Count them."""
 
-    def discard(self, ids: Sequence[str], reason: str) -> Deferred[Collection[str]]:
-        """Drop them; the ids of those that were."""
+    def retry(self, ids: Sequence[str], *, who: str) -> Deferred[Collection[str]]:
+        """Publish them again, now; the ids of those that were changed."""
 
+    def hold(self, ids: Sequence[str], reason: str, *, who: str) -> Deferred[Collection[str]]:
+        """Do not publish them until they are released; likewise."""
 
-def note(log: Logger, verb: str, request: Request, count: int, reason: str = "") -> None:
-    """A line for each decision of an operator: who, what, how many, why."""
-    if count:
-        log.info(
-            "{principal} {verb} {count} message(s){why}",
-            principal=request.principal.name,
-            verb=verb,
-            count=count,
-            why=f": {reason!r}" if reason else "",
-        )
+    def release(self, ids: Sequence[str], *, who: str) -> Deferred[Collection[str]]:
+        """Let them go on; likewise."""
+
+    def discard(self, ids: Sequence[str], reason: str, *, who: str) -> Deferred[Collection[str]]:
+        """Drop them; likewise."""
 
 
 class Messages:
-    """Each method answers one kind of request."""
+    """Each method answers one kind of request. ``wall`` gives epoch seconds."""
 
-    log = Logger()
-
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, wall: Callable[[], float]) -> None:
         self._held = held
+        self._wall = wall
 
     async def one(self, request: Request) -> Answer:
         """``GET /messages/{id}``; with ``body=true`` or ``properties=true`` the message, whole or without its body."""
         (id,) = request.parts
         arguments = request.arguments(("body", "properties"))
         body, properties = _flag(arguments, "body"), _flag(arguments, "properties")
-        shown = record_object(await self._record(id))
+        shown = record_object(await known(self._held, id))
         if body or properties:
             entry = await self._held.content(id)
             if entry is not None:
@@ -85,41 +82,24 @@ class Messages:
 
     async def list(self, request: Request) -> Answer:
         """``GET /messages``: a page, and as ``next`` what to give as ``after`` for the next one."""
-        page = await self._held.find(_query(request.arguments(("state", "exchange", "limit", "after"))))
+        page = await self._held.find(self._query(request, ("limit",)))
         return json_answer({"messages": list(map(record_object, page.records)), "next": page.next})
 
-    async def retry(self, request: Request) -> Answer:
-        """``POST /messages/{id}/retry``."""
-        (id,) = request.parts
-        request.arguments(())
-        record = await self._record(id)
-        if record.state not in OPEN:
-            raise _wrong_state(record, "there is nothing to retry")
-        if record.state is not State.READY:
-            await self._held.retry([id])
-            note(self.log, "retried", request, 1)
-            record = await self._record(id)
-        return json_answer({"id": id, "state": record.state.value})
+    async def count(self, request: Request) -> Answer:
+        """``GET /messages/count``: how many, and where to go on if there was no time for all of them."""
+        counted = await self._held.count(self._query(request))
+        return json_answer({"count": counted.count, "next": counted.next})
 
-    async def discard(self, request: Request) -> Answer:
-        """``DELETE /messages/{id}``; ``reason`` is kept in the message's record."""
-        (id,) = request.parts
-        reason = request.arguments(("reason",)).get("reason") or f"by {request.principal.name}"
-        record = await self._record(id)
-        if record.state in OPEN:
-            if await self._held.discard([id], reason[:1000]):
-                note(self.log, "discarded", request, 1, reason[:1000])
-            elif (record := await self._record(id)).state in OPEN:
-                raise _wrong_state(record, "it is on its way to RabbitMQ at this moment; try again")
-        elif record.state in (State.CONFIRMED, State.EXPIRED):
-            raise _wrong_state(record, "there is nothing to discard")
-        return json_answer({"id": id, "state": State.DISCARDED.value})
+    def _query(self, request: Request, more: tuple[str, ...] = ()) -> Query:
+        return _query(request.arguments((*FILTERS, "after", *more)), self._wall())
 
-    async def _record(self, id: str) -> Record:
-        record = await self._held.record(id)
-        if record is None:
-            raise Refusal("not-found", "pubd knows no message with this id, or no more", field="id")
-        return record
+
+async def known(held: Held, id: str) -> Record:
+    """What is known of a message. Refuses (404) where nothing is."""
+    record = await held.record(id)
+    if record is None:
+        raise Refusal("not-found", "pubd knows no message with this id, or no more", field="id")
+    return record
 
 
 def _bodiless(entry: Entry) -> Entry:
@@ -135,7 +115,7 @@ def _content(entry: Entry) -> dict[str, Any]:
         return wire.remains(entry)
 
 
-def _query(arguments: dict[str, str]) -> Query:
+def _query(arguments: dict[str, str], now: float) -> Query:
     limit = arguments.get("limit", str(PAGE))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= MOST):
         raise Refusal("malformed", f"must be a whole number from 1 to {MOST}", field="limit")
@@ -147,7 +127,19 @@ def _query(arguments: dict[str, str]) -> Query:
         except ValueError:
             known = ", ".join(each.value for each in State)
             raise Refusal("malformed", f"must be one of {known}", field="state") from None
-    return Query(state=state, exchange=arguments.get("exchange"), limit=int(limit), after=after)
+    older, newer = _age(arguments, "older_than"), _age(arguments, "newer_than")
+    return Query(
+        state=state,
+        exchange=arguments.get("exchange"),
+        routing_key=arguments.get("routing_key"),
+        ordering_key=arguments.get("ordering_key"),
+        reason=arguments.get("reason"),
+        held=_flag(arguments, "held") if "held" in arguments else None,
+        accepted_before=now - older if older is not None else None,
+        accepted_after=now - newer if newer is not None else None,
+        limit=int(limit),
+        after=after,
+    )
 
 
 def after_of(arguments: dict[str, str]) -> str | None:
@@ -158,12 +150,17 @@ def after_of(arguments: dict[str, str]) -> str | None:
     return after
 
 
+def _age(arguments: dict[str, str], name: str) -> float | None:
+    if name not in arguments:
+        return None
+    try:
+        return seconds(arguments[name])
+    except NoDuration as error:
+        raise Refusal("malformed", error.sentence, field=name) from None
+
+
 def _flag(arguments: dict[str, str], name: str) -> bool:
     value = arguments.get(name, "false")
     if value not in ("true", "false"):
         raise Refusal("malformed", "must be true or false", field=name)
     return value == "true"
-
-
-def _wrong_state(record: Record, why: str) -> Refusal:
-    return Refusal("wrong-state", f"the message is {record.state.value}: {why}")

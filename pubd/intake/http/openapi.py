@@ -99,7 +99,7 @@ def _responses(action: Action, described: Operation) -> dict[str, Any]:
     if 202 in described.answers:
         responses["202"]["links"] = {
             name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-            for name in ("show", "discard", "retry")
+            for name in ("show", "discard", "retry", "hold", "release")
         }
     if described.body is not None and "application/x-ndjson" in described.body:
         lines = {"schema": {"type": "string", "description": "One Result in each line, in order."}}

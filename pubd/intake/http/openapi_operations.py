@@ -84,8 +84,26 @@ _EXCHANGE = _path(
     "The exchange; amq.default is the default exchange.",
     {"type": "string", "minLength": 1, "maxLength": MAX_SHORT_STRING, "pattern": r"^[^\r\n]*$"},
 )
+_ONE_EXCHANGE = _query("exchange", "Only this one; empty is the default exchange.", _SHORT)
 _IDS: Schema = {"type": "array", "minItems": 1, "maxItems": MOST, "items": {"type": "string"}}
 _ID = _path("id", "pubd's id of the message.")
+
+_AGE: Schema = {"type": "string", "pattern": r"^[0-9]{1,4}(\.[0-9]{1,9})?(ms|s|m|h|d)?$"}
+_FILTERS = (
+    _query("state", "Only those in this state.", STATE),
+    _query("exchange", "Only those for this exchange; empty is the default exchange."),
+    _query(
+        "routing_key", "Only those whose routing key matches this pattern, as a topic binding would.", example="order.#"
+    ),
+    _query("ordering_key", "Only those with this ordering key."),
+    _query(
+        "reason", "Only those with this reply code as their reason, or with this in its cause or text.", example="312"
+    ),
+    _query("held", "Only those that an operator holds; or only the others.", {"enum": ["true", "false"]}),
+    _query("older_than", "Only those that were accepted before that long.", _AGE, example="1h"),
+    _query("newer_than", "Only those that were accepted since.", _AGE, example="5m"),
+)
+_AFTER = _query("after", "The next of the former page.", {"type": "string", "format": "uuid", "pattern": UUID})
 
 _STORED = {202: ("Stored; with wait=confirmed: not confirmed in time, and pubd goes on with it.", ref("Stored"))}
 _SETTLED = {200: ("Confirmed by RabbitMQ.", ref("Confirmed"))}
@@ -100,6 +118,35 @@ _ONE_OR_MANY: dict[int, tuple[str, Schema]] = {
 _LINES: Schema = {"description": "One Message in each line; OpenAPI 3.1 has no words for that."}
 #: What a submission may get beside what every request may get.
 _SUBMITTING = (403, 409, 422, 429, 507)
+
+
+def _ids(reason: str | None) -> Schema:
+    why = {"reason": {"type": "string", "maxLength": MAX_REASON, "description": reason}} if reason else {}
+    return table(["ids"], {"ids": _IDS, **why})
+
+
+def _decision(
+    verb: str, one: str, many: str, description: str, *, reason: str | None = None
+) -> dict[tuple[str, str], Operation]:
+    """About one message, and about many."""
+    return {
+        (f"/messages/{{id}}/{verb}", "POST"): Operation(
+            id=verb,
+            summary=one,
+            description=description,
+            parameters=(_ID, *([_query("reason", reason)] if reason else [])),
+            answers={200: ("It is done, or was so before.", ref("Changed"))},
+            problems=(404, 409),
+        ),
+        (f"/messages/{verb}", "POST"): Operation(
+            id=f"{verb}Many",
+            summary=many,
+            description=f"In one commit. {description}",
+            body={"application/json": _ids(reason)},
+            answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
+        ),
+    }
+
 
 _OPERATIONS: dict[tuple[str, str], Operation] = {
     ("/messages", "POST"): Operation(
@@ -124,16 +171,22 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="List messages",
         description="In order of acceptance.",
         parameters=(
-            _query("state", "Only those in this state.", STATE),
-            _query("exchange", "Only those for this exchange."),
+            *_FILTERS,
             _query(
                 "limit",
                 "How many at most.",
                 {"type": "integer", "minimum": 1, "maximum": MOST, "default": PAGE},
             ),
-            _query("after", "The next of the former page.", {"type": "string", "format": "uuid", "pattern": UUID}),
+            _AFTER,
         ),
         answers={200: ("A page of messages.", ref("Page"))},
+    ),
+    ("/messages/count", "GET"): Operation(
+        id="count",
+        summary="Count messages",
+        description="Where there is a next it took long enough: add what comes after.",
+        parameters=(*_FILTERS, _AFTER),
+        answers={200: ("How many there are up to next.", ref("Counted"))},
     ),
     ("/messages/{id}", "GET"): Operation(
         id="show",
@@ -154,34 +207,30 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={200: ("It is discarded.", ref("Changed"))},
         problems=(404, 409),
     ),
-    ("/messages/{id}/retry", "POST"): Operation(
-        id="retry",
-        summary="Publish a message again, now",
-        description="For one that is parked or deferred; its attempts are counted anew.",
-        parameters=(_ID,),
-        answers={200: ("It is ready.", ref("Changed"))},
-        problems=(404, 409),
+    **_decision(
+        "retry",
+        "Publish a message again, now",
+        "Publish messages again, now",
+        "What is parked or deferred, and not held by an operator; attempts are counted anew.",
     ),
-    ("/messages/retry", "POST"): Operation(
-        id="retryMany",
-        summary="Publish messages again, now",
-        description="In one commit. Those that are parked or deferred are ready, with their attempts counted anew.",
-        body={"application/json": table(["ids"], {"ids": _IDS})},
-        answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
+    **_decision(
+        "hold",
+        "Do not publish a message until it is released",
+        "Do not publish messages until they are released",
+        "What is ready or deferred, and not on its way to RabbitMQ at this moment, is parked.",
+        reason="Why; kept with the message.",
+    ),
+    **_decision(
+        "release",
+        "Let a held message go on",
+        "Let held messages go on",
+        "In their old places, with the attempts that they had; a delay that was asked for and is not over goes on.",
     ),
     ("/messages/discard", "POST"): Operation(
         id="discardMany",
         summary="Discard messages",
         description="In one commit. Those that are on their way to RabbitMQ at this moment, or settled, are not.",
-        body={
-            "application/json": table(
-                ["ids"],
-                {
-                    "ids": _IDS,
-                    "reason": {"type": "string", "maxLength": MAX_REASON, "description": "Kept with the messages."},
-                },
-            )
-        },
+        body={"application/json": _ids("Kept with the messages.")},
         answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
     ),
     ("/publish/{exchange}/{routing_key*}", "POST"): Operation(
@@ -272,6 +321,28 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={200: ("Whether there was a queue for it.", ref("ManagementRouted"))},
         problems=(429, 507),
         error=ref("ManagementError"),
+    ),
+    ("/flush", "POST"): Operation(
+        id="flush",
+        summary="Try everything now",
+        description="Messages that RabbitMQ did not take and that back off, the connection, refused exchanges and "
+        "declarations, and healing. A delay that was asked for goes on.",
+        answers={200: ("It is being tried.", ref("Flushed"))},
+    ),
+    ("/pause", "POST"): Operation(
+        id="pause",
+        summary="Publish nothing for now",
+        description="To one exchange, or to any; until it is resumed, after a restart, too. Messages are accepted.",
+        parameters=(_ONE_EXCHANGE, _query("reason", "Why; shown to everybody who looks.")),
+        answers={200: ("It is paused, or was so before.", ref("Pauses"))},
+        problems=(409,),
+    ),
+    ("/resume", "POST"): Operation(
+        id="resume",
+        summary="Publish again",
+        description="Ends the pause of this exchange, or the pause of all; those of single exchanges stay then.",
+        parameters=(_ONE_EXCHANGE,),
+        answers={200: ("It is not paused.", ref("Pauses"))},
     ),
     ("/status", "GET"): Operation(
         id="status",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
+from pubd.decision import Verb
 from pubd.fields import MAX_SHORT_STRING
 from pubd.intake.problem import TYPES
 from pubd.message import MAX_SECONDS
@@ -352,6 +353,13 @@ _FAILURE: dict[str, Schema] = {
     "text": _TEXT_OR_NULL,
 }
 
+_DECISION: dict[str, Schema] = {
+    "verb": {"enum": [verb.value for verb in Verb]},
+    "at": _TIME,
+    "who": {"type": "string"},
+    "text": {"type": "string", "description": "Why, where that was said."},
+}
+
 _RECORD: dict[str, Schema] = {
     "id": {"type": "string"},
     "message_id": {"type": "string", "description": "The AMQP property that every delivery carries."},
@@ -369,6 +377,11 @@ _RECORD: dict[str, Schema] = {
     "channel": _INTEGER_OR_NULL,
     "tag": _INTEGER_OR_NULL,
     "failures": {"type": "array", "items": table(list(_FAILURE), _FAILURE)},
+    "decisions": {
+        "type": "array",
+        "items": table(list(_DECISION), _DECISION),
+        "description": "Of operators: about it, and about its exchange while it was held.",
+    },
 }
 
 RECORD = table(
@@ -384,6 +397,8 @@ PAGE = table(
         "next": {**_TEXT_OR_NULL, "description": "Give it as after for the next page; null: this was the last one."},
     },
 )
+
+COUNTED = table(["count", "next"], {"count": {"type": "integer", "minimum": 0}, "next": PAGE["properties"]["next"]})
 
 CHANGED = table(["id", "state"], {"id": {"type": "string"}, "state": STATE})
 
@@ -413,6 +428,22 @@ def _every(properties: dict[str, Schema], **more: Any) -> Schema:
 
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+
+_PAUSE = _every(
+    {
+        "exchange": {**_TEXT_OR_NULL, "description": "null: all of them."},
+        "since": _TIME,
+        "who": {"type": "string"},
+        "text": {"type": "string", "description": "Why, where that was said."},
+    }
+)
+PAUSES = _every(
+    {
+        "changed": {"type": "boolean", "description": "Whether it was not so before."},
+        "pauses": {"type": "array", "items": _PAUSE, "description": "All that are in force now."},
+    }
+)
+FLUSHED = _every({"messages": {**_COUNT, "description": "How many backed off, and are ready now."}})
 
 STATUS = _every(
     {
@@ -453,9 +484,15 @@ STATUS = _every(
                         **_COUNT,
                         "description": "Messages of which one may have made RabbitMQ close the channel.",
                     },
+                    "paused": {"type": "boolean"},
                 }
             ),
             "description": "One for each exchange that messages are published to.",
+        },
+        "pauses": {
+            "type": "array",
+            "items": _PAUSE,
+            "description": "What operators have paused: nothing is published there.",
         },
         "books": _every(
             {
@@ -583,6 +620,8 @@ SCHEMAS: dict[str, Schema] = {
     "History": HISTORY,
     "Decided": DECIDED,
     "Status": STATUS,
+    "Pauses": PAUSES,
+    "Flushed": FLUSHED,
     "Message": MESSAGE,
     "Headers": HEADERS,
     "HeaderValue": HEADER_VALUE,
@@ -592,6 +631,7 @@ SCHEMAS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "Record": RECORD,
     "Page": PAGE,
+    "Counted": COUNTED,
     "Changed": CHANGED,
     "Health": HEALTH,
     "CloudEvent": CLOUD_EVENT,

@@ -20,13 +20,14 @@ class Request:
     """One request: its head first, then, once an action is to answer it, ``principal``, ``parts`` and ``body``.
 
     ``method`` is in upper case as it came, ``path`` and ``query`` still percent-encoded. ``headers`` has lower-case
-    names; the values of one name are joined by ``, ``. ``parts`` are the decoded values of the route's placeholders.
+    names; the values of one name are joined by ``, ``. ``who`` is the principal's name, with the user of the process at
+    the other end where that is what it is known by. ``parts`` are the decoded values of the route's placeholders.
     ``media_type`` is that of the body in lower case, without parameters, ``""`` if none is given. ``body`` is whole,
     with its Content-Encoding undone where the action asks for that.
     """
 
     # There is one for each message that comes alone.
-    __slots__ = ("body", "headers", "media_type", "method", "parts", "path", "principal", "query", "version")
+    __slots__ = ("body", "headers", "media_type", "method", "parts", "path", "principal", "query", "version", "who")
 
     principal: Principal
 
@@ -37,6 +38,7 @@ class Request:
         self.headers = headers
         self.version = version
         self.parts: tuple[str, ...] = ()
+        self.who = ""
         self.body: bytes = b""
         self.media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
 

@@ -14,7 +14,7 @@ from twisted.internet.address import UNIXAddress
 from pubd._version import __version__
 from pubd.intake.http.answer import json_answer
 from pubd.intake.http.route import Action, Route
-from pubd.intake.listing import moment_text, reason_object
+from pubd.intake.listing import moment_text, pause_object, reason_object
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pubd.account import Account
     from pubd.amqp.broker import BrokerStatus
+    from pubd.decision import Pause
     from pubd.errors import PubdError
     from pubd.intake.http.answer import Answer
     from pubd.intake.http.request import Request
@@ -41,6 +42,10 @@ class Watched(Protocol):
     @property
     def ready(self) -> bool:
         """Whether one would be taken."""
+
+    @property
+    def pauses(self) -> Sequence[Pause]:
+        """What operators have paused."""
 
     def account(self) -> Account:
         """The books, and how deliveries ended."""
@@ -142,9 +147,11 @@ class Status:
                         "in_flight": lane.in_flight,
                         "bytes": lane.in_flight_bytes,
                         "suspects": lane.suspects,
+                        "paused": lane.paused,
                     }
                     for lane in status.lanes
                 ],
+                "pauses": list(map(pause_object, publisher.pauses)),
                 "books": attrs.asdict(books) | {"held": books.held, "difference": books.difference},
                 "deliveries": {
                     "published": account.published,
