@@ -23,6 +23,9 @@ def destination(exchange: str, routing_key: str) -> str:
 
 def shared(entries: Collection[Entry]) -> str | None:
     """The destination of all of these, or their exchange; None if they have neither in common."""
+    if len(entries) == 1:
+        (entry,) = entries
+        return destination(entry.exchange, entry.routing_key)
     exchanges = {entry.exchange for entry in entries}
     if len(exchanges) > 1:
         return None
@@ -39,21 +42,24 @@ def facts(entries: Collection[Entry], operation: str, kind: str) -> Attributes:
     }
     if (where := shared(entries)) is not None:
         found["messaging.destination.name"] = where
+    if len(entries) == 1:
+        (entry,) = entries
+        if entry.routing_key:
+            found["messaging.rabbitmq.destination.routing_key"] = entry.routing_key
+        found["messaging.message.id"] = entry.message_id
+        found["messaging.message.body.size"] = len(entry.body)
+        return found
     keys = {entry.routing_key for entry in entries}
     if len(keys) == 1 and (key := keys.pop()):
         found["messaging.rabbitmq.destination.routing_key"] = key
-    if len(entries) == 1:
-        (entry,) = entries
-        found["messaging.message.id"] = entry.message_id
-        found["messaging.message.body.size"] = len(entry.body)
-    else:
-        found["messaging.batch.message_count"] = len(entries)
+    found["messaging.batch.message_count"] = len(entries)
     return found
 
 
-def name(operation: str, where: str | None) -> str:
-    """Of the span."""
-    return f"{operation} {where}" if where is not None else operation
+def name(attributes: Attributes) -> str:
+    """Of a span with these."""
+    operation, where = attributes["messaging.operation.name"], attributes.get("messaging.destination.name")
+    return f"{operation} {where}" if where is not None else f"{operation}"
 
 
 def server(url: str) -> Attributes:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pubd.amqp.trace_headers import is_sampled, trace_of, traceparent_of, with_trace
-from pubd.operate.span_facts import facts, name, server, shared
+from pubd.operate.span_facts import facts, name, server
 from pubd.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ class Tracing:
         some = [entries[place] for place in places]
         # "create" is for a single message; several that share their creation context are a "send".
         operation = "create" if len(some) == 1 else "send"
-        span = self._start(some, operation, operation, trace.SpanKind.PRODUCER, around, self._wall())
+        found = facts(some, operation, operation)
+        span = self._start(found, trace.SpanKind.PRODUCER, around, int(self._wall() * 1e9))
         _stamp(some, span.get_span_context())
         return _Handed(span, places)
 
@@ -243,20 +244,19 @@ class Tracing:
         created = trace.get_current_span(around).get_span_context()
         if not created.is_valid:
             return
-        span = self._start(
-            entries, "publish", "send", trace.SpanKind.CLIENT, around, start / 1e9, [trace.Link(created)]
-        )
-        span.set_attributes(self._server_of(self.url()))
         outcome = first.outcome or Outcome.LOST
-        span.set_attribute("pubd.outcome", outcome.value)
-        if len(group) == 1:
-            span.set_attribute("pubd.attempt", change.attempts if change is not None else first.entry.attempts + 1)
-        if first.via is not None:
-            span.set_attribute("pubd.node", first.via.node)
         reason = first.reason
+        found = facts(entries, "publish", "send")
+        found |= self._server_of(self.url())
+        found["pubd.outcome"] = outcome.value
+        if len(group) == 1:
+            found["pubd.attempt"] = change.attempts if change is not None else first.entry.attempts + 1
+        if first.via is not None:
+            found["pubd.node"] = first.via.node
         if change is not None:
-            span.set_attribute("pubd.state", change.state.value)
+            found["pubd.state"] = change.state.value
             reason = change.reason or reason
+        span = self._start(found, trace.SpanKind.CLIENT, around, start, [trace.Link(created)])
         if outcome is not Outcome.CONFIRMED:
             _reason(span, outcome, reason)
         span.end(end)
@@ -265,23 +265,16 @@ class Tracing:
 
     def _start(
         self,
-        entries: Sequence[Entry],
-        operation: str,
-        kind: str,
-        span_kind: trace.SpanKind,
+        attributes: Attributes,
+        kind: trace.SpanKind,
         around: Context | None,
-        start: float,
+        start: int,
         links: Sequence[trace.Link] = (),
     ) -> trace.Span:
         assert self.tracer is not None
         self.spans += 1
         return self.tracer.start_span(
-            name(operation, shared(entries)),
-            context=around,
-            kind=span_kind,
-            attributes=facts(entries, operation, kind),
-            links=links,
-            start_time=int(start * 1e9),
+            name(attributes), context=around, kind=kind, attributes=attributes, links=links, start_time=start
         )
 
     def _server_of(self, url: str) -> Attributes:
