@@ -119,7 +119,7 @@ def _events(
 
 
 def _line(screen: Screen, event: dict[str, Any]) -> None:
-    """Time, what it is, id, what became of it and why, exchange, key; on a terminal no longer than that is wide."""
+    """Time, what it is, id, how long it took, what became of it, exchange, key; no longer than a terminal is wide."""
     at = datetime.fromisoformat(event["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
     name = event["event"]
     if name == "skipped":
@@ -129,7 +129,7 @@ def _line(screen: Screen, event: dict[str, Any]) -> None:
     why = f": {short_reason(event['reason'])}" if event["reason"] is not None else ""
     took = f" {_took(event['seconds'])}" if event["seconds"] is not None else ""
     where = f"{exchange_name(event['exchange'])} {plain(event['routing_key'])}"
-    text = f"{at} {name:<9} {plain(event['id'])}{became}{why} {where}{took}"
+    text = f"{at} {name:<9} {plain(event['id'])}{took}{became}{why} {where}"
     colour = STYLES.get(name) or ("red" if event["state"] == "parked" else "yellow" if became else None)
     if screen.is_terminal:
         text = fitted(text, screen.width, False).rstrip()

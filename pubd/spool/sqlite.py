@@ -451,7 +451,7 @@ class SqliteSpool:
             op.result = Failure(SpoolError(f"{type(error).__name__}: {error}; please report this"))
 
     def _begin_copy(self, store: Store) -> Copy:
-        copy = Copy(store.base.db, self.path, reserve=self._limits.min_free or RESERVE)
+        copy = Copy(store.base.db, self.path, reserve=self._limits.min_free or 0)
         self._copies = [*(each for each in self._copies if each.open), copy]
         return copy
 
