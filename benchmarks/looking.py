@@ -83,7 +83,7 @@ def fill(path: Path, *, waiting: int, parked: int, body: int) -> None:
         schema.migrate(connection, lambda _: None)
         connection.execute("INSERT INTO books (tag) VALUES (1)")
         ids = Ids(1, 0, time.time)
-        store = Store(connection, ids, Limits(), lambda: 1 << 60)
+        store = Store(connection, ids, Limits, lambda: 1 << 60)
         with _transaction(store):
             store.decisions.pause(Decision(verb=Verb.PAUSE, who="the benchmark", at=time.time()), "waiting")
         for first in range(0, waiting, BATCH):

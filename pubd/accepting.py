@@ -53,7 +53,7 @@ class Accepting:
     ) -> None:
         self._spool = spool
         self._receipts = receipts
-        self._options = options
+        self.options = options
         self._wall = wall
         self._clock = clock
         self._announce = announce
@@ -71,7 +71,7 @@ class Accepting:
         ids = self._spool.ids
         assert ids is not None
         try:
-            entry = entry_of(message, ids, self._options, self._wall(), principal)
+            entry = entry_of(message, ids, self.options, self._wall(), principal)
         except PubdError as error:
             return fail(error)
         answer: Deferred[Receipt] = Deferred()
@@ -86,7 +86,7 @@ class Accepting:
         self, messages: Iterable[Message], principal: str | None, carrier: Mapping[str, str] | None = None
     ) -> Deferred[list[Receipt]]:
         """See :meth:`pubd.Publisher.submit_many`."""
-        ids, options, now = self._spool.ids, self._options, self._wall()
+        ids, options, now = self._spool.ids, self.options, self._wall()
         assert ids is not None
         messages = list(messages)
         numbers = zip(messages, ids.take(len(messages)), strict=True)
@@ -108,7 +108,7 @@ class Accepting:
         self, messages: Iterable[Message], principal: str | None, carrier: Mapping[str, str] | None = None
     ) -> Deferred[list[Receipt | PubdError]]:
         """See :meth:`pubd.Publisher.submit_each`."""
-        ids, options, now = self._spool.ids, self._options, self._wall()
+        ids, options, now = self._spool.ids, self.options, self._wall()
         assert ids is not None
         answers: list[PubdError | None] = []
         entries: list[Entry] = []

@@ -181,6 +181,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.config: Config | None = None
+        self.config_path = ""
         self.urls: list[str] = []
         self.headers: dict[str, str] = {}
 
@@ -188,6 +189,8 @@ class Options(usage.Options):
         """The configuration, pubd.toml. It stands for all other options. Exit code 78 if it is wrong."""
         try:
             self.config = Config.load(path, os.environ)
+            # As twistd may change its directory afterwards.
+            self.config_path = os.path.abspath(path)
         except ConfigError as error:
             print(error, file=sys.stderr)
             raise SystemExit(CONFIGURATION) from None

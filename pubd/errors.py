@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pubd.outcome import Reason
 
 
@@ -85,6 +87,17 @@ class PublisherStopped(PubdError):
 
 class PublisherDraining(PubdError):
     """The publisher takes nothing more until it is told to, or started anew: submit again later, or elsewhere."""
+
+
+class ReloadRefused(PubdError):
+    """The new configuration cannot be used, and the one before stays: correct every one of ``problems``, reload again.
+
+    Each is a sentence with its place, as ``pubd check`` prints them.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
 
 
 class NotAuthenticated(PubdError):

@@ -57,10 +57,11 @@ class Healing:
         self._loop = LoopingCall(self._round)
         self._loop.clock = clock
         self._looking = False
-        self._interval = min((policy.heal_interval for policy in policies.all if policy.heal), default=None)
+        self._started = False
 
     def start(self) -> None:
         """Begin to look, one interval from now."""
+        self._started = True
         self._begin(now=False)
 
     def now(self) -> None:
@@ -70,13 +71,28 @@ class Healing:
             self._begin(now=True)
 
     def _begin(self, *, now: bool) -> None:
-        if self._interval is not None:
-            self._loop.start(self._interval, now=now).addErrback(
+        interval = self._interval
+        if interval is not None:
+            self._loop.start(interval, now=now).addErrback(
                 lambda failure: self.log.failure("nothing is healed any more", failure)
             )
 
     def stop(self) -> None:
         """Look no more."""
+        self._started = False
+        self._halt()
+
+    def reconfigure(self) -> None:
+        """The policies are others now."""
+        if self._started and self._interval != (self._loop.interval if self._loop.running else None):
+            self._halt()
+            self._begin(now=False)
+
+    @property
+    def _interval(self) -> float | None:
+        return min((policy.heal_interval for policy in self._policies.all if policy.heal), default=None)
+
+    def _halt(self) -> None:
         if self._loop.running:
             self._loop.stop()
 

@@ -39,7 +39,7 @@ _DIGITS = 15
 class Operating:
     """``health`` and ``history`` are services, to be started with the others; ``routes`` are for the HTTP intake.
 
-    ``intakes`` may get more readings until the first request. ``stop`` ends pubd, if that is asked for.
+    ``intakes`` are read when somebody asks: it may be a list that changes. ``stop`` ends pubd, if that is asked for.
     """
 
     def __init__(
@@ -71,6 +71,10 @@ class Operating:
             free=free,
             wall=wall,
         )
+
+    def reconfigure(self, spool: SpoolConfig) -> None:
+        """The spool has other limits."""
+        self.health.limits = self.metrics.limits = spool.limits
 
     def routes(self) -> Iterable[Route]:
         """Health checks that a load balancer needs are for everybody; what names exchanges and brokers is not."""

@@ -62,10 +62,15 @@ class Policies:
     """An ordered set of policies; ``default`` is for what none of them matches."""
 
     def __init__(self, policies: Sequence[Policy] = (), default: Policy | None = None) -> None:
-        self.default = default or Policy()
-        self.all = (*policies, self.default)
         # Messages of one application have few routes, and patterns cost more than everything else about a nack.
         self.of = lru_cache(maxsize=4096)(self._of)
+        self.reconfigure(policies, default or Policy())
+
+    def reconfigure(self, policies: Sequence[Policy], default: Policy) -> None:
+        """These, from the next outcome on."""
+        self.default = default
+        self.all = (*policies, default)
+        self.of.cache_clear()
 
     def _of(self, exchange: str, routing_key: str) -> Policy:
         return next((each for each in self.all if each.matches(exchange, routing_key)), self.default)

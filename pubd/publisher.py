@@ -43,8 +43,8 @@ from pubd.wakeups import Wakeups
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from pubd.amqp.broker import BrokerEvents, BrokerStatus
-    from pubd.amqp.lane import Supply
+    from pubd.amqp.broker import BrokerEvents, BrokerStatus, Target
+    from pubd.amqp.lane import LaneOptions, Supply
     from pubd.amqp.topology import Topology
     from pubd.decision import Pause
     from pubd.entry import Entry
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks for what has expired or may be forgotten.
 SWEEP = 1.0
+#: Seconds for which a stop waits for answers of a RabbitMQ that blocks us.
+BLOCKED = 1.0
 #: Seconds that a page of a list may take.
 FIND = 0.05
 
@@ -82,9 +84,23 @@ class BrokerSide(Protocol):
     def wake(self, exchanges: Iterable[str]) -> None:
         """These exchanges have messages."""
 
+    def reconfigure(self, target: Target | None, options: LaneOptions) -> Deferred[None]:
+        """Publish there (None: where it does) and so from now on.
+
+        Fires, and never fails, when what is new has been declared, or cannot be.
+        """
+
     @property
     def in_flight(self) -> int:
         """Deliveries without an answer."""
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether something may still be published or answered before somebody repairs anything."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether RabbitMQ takes nothing at present."""
 
     def status(self) -> BrokerStatus:
         """Link and lanes."""
@@ -118,6 +134,8 @@ class Publisher(Service):
         self._random = random
         self._failed = failed
         self._policies = Policies(self._options.policies, self._options.policy)
+        self._target: Target | None = None
+        """Where to publish to, once that is another place than at first."""
         self._open: Deferred[None] | None = None
         self.observers = Observers()
         """Who else is told of what happens to messages."""
@@ -157,6 +175,8 @@ class Publisher(Service):
         )
         self._broker = self._connect(self._settling)
         self._pausing = Pausing(spool=spool, apply=self._broker.pause, wake=self._wake, wall=wall)
+        if self._target is not None:
+            self._broker.reconfigure(self._target, self._options.lanes)
         self._sweep = LoopingCall(self._sweep_once)
         self._sweep.clock = reactor
         self._accepting = Accepting(
@@ -212,7 +232,7 @@ class Publisher(Service):
                 reactor=reactor,
                 urls=urls,
                 supply=supply,
-                connection_name=f"{name}@{socket.gethostname()}:{os.getpid()}",
+                connection_name=connection_name(name),
                 random=random,
                 declare=topology,
                 options=options.lanes,
@@ -229,6 +249,25 @@ class Publisher(Service):
             failed=failed,
             traces=traces,
         )
+
+    def reconfigure(
+        self, options: Options, *, target: Target | None = None, limits: Limits | None = None
+    ) -> Deferred[None]:
+        """Go on with other options, from the next message and outcome on; with ``target`` publish to other brokers, or
+        declare other things; ``limits`` are the spool's. Nothing is dropped, and nothing published twice for it.
+
+        Fires, and never fails, when what is new has been declared, or cannot be at present.
+        """
+        self._options = options
+        self._policies.reconfigure(options.policies, options.policy)
+        self._healing.reconfigure()
+        self._settling.count_spool_time = options.expiration_counts_spool_time
+        self._accepting.options = options
+        if limits is not None:
+            self._spool.limits = limits
+        if target is not None:
+            self._target = target
+        return self._broker.reconfigure(self._target, options.lanes)
 
     # For applications
 
@@ -502,8 +541,11 @@ class Publisher(Service):
         until = self._reactor.seconds() + self._options.drain_timeout
         if not self._spool.durable:
             # What is accepted but not published would be gone with the process.
-            await self._drained(self._publishable, until)
+            await self._drained(lambda: self._publishable(until), until)
         self._broker.drain()
+        if self._broker.blocked:
+            # What RabbitMQ has read it answers; what it has not read, it does not.
+            until = min(until, self._reactor.seconds() + BLOCKED)
         await self._drained(lambda: self._broker.in_flight, until)
         await self._broker.stop()
         await self._drained(lambda: 0, until)
@@ -515,9 +557,14 @@ class Publisher(Service):
         self._receipts.stop()
         self._report(books)
 
-    def _publishable(self) -> int:
+    def _publishable(self, until: float) -> int:
+        """How many messages may be published before ``until`` (reactor seconds) without anybody's help."""
         books = self._spool.books()
-        return books.in_flight if self._pausing.everything else books.held - books.parked
+        if self._pausing.everything:
+            return books.in_flight
+        if self._broker.hopeful or self._wakeups.within(until - self._reactor.seconds()):
+            return books.held - books.parked
+        return 0
 
     async def _drained(self, left: Callable[[], int], until: float) -> None:
         """Wait for ``left()`` and the commits under way to become 0, but not beyond ``until`` (reactor seconds)."""
@@ -590,6 +637,11 @@ class Publisher(Service):
                 held=books.held,
                 parked=books.parked,
             )
+
+
+def connection_name(name: str) -> str:
+    """What RabbitMQ's management shows: whose connection it is, and which process's."""
+    return f"{name}@{socket.gethostname()}:{os.getpid()}"
 
 
 def _another(first: Deferred[None]) -> Deferred[None]:

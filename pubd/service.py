@@ -10,37 +10,43 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService, MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.application.service import IService, MultiService
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from pubd.amqp.broker import Target
 from pubd.amqp.lane import LaneOptions
+from pubd.amqp.tls import check_files
 from pubd.arguments import Options
-from pubd.config import OnChannelClose
+from pubd.config import Config, OnChannelClose
 from pubd.errors import InvalidOption
+from pubd.intake.http.reloading import reload_routes
+from pubd.intake.prepared import Prepared
 from pubd.intake.timer import TimerIntake
-from pubd.intakes import intakes
+from pubd.intakes import Intakes
 from pubd.operate.account_log import AccountLog
 from pubd.operate.sd_notify import NotifySocket
 from pubd.operate.sentence import sentence
 from pubd.operate.systemd import CLOSING, Systemd, process_watchdog
 from pubd.operate.twistd_log import give_observer
 from pubd.options import Options as PublisherOptions
-from pubd.publisher import Publisher
+from pubd.publisher import Publisher, connection_name
+from pubd.reload import Reload, in_time
 from pubd.spool.base import Limits
 from pubd.spool.url import spool_from_url
-from pubd.stop import ProcessEnd
+from pubd.stop import InTurn, ProcessEnd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pubd.amqp.topology import Topology
     from pubd.amqp.url import BrokerUrl
-    from pubd.config import Config
     from pubd.errors import SpoolError
     from pubd.observer import Traces
+    from pubd.operate.logs import Log
     from pubd.operate.otlp import Otlp
     from pubd.outcome import Reason
+    from pubd.reload import Part
 
 __all__ = ["Options", "makeService"]
 
@@ -55,59 +61,43 @@ FILES = 65536
 WATCHED, READ = 1.0, 60.0
 
 
-class _InTurn(MultiService):
-    """Starts its services in their order, and no more of them once pubd is to end: nobody is to connect to it then.
-
-    Stops them one after the other, the last one first: each outlives what was added after it.
-    """
-
-    def __init__(self, end: ProcessEnd) -> None:
-        super().__init__()
-        self._end = end
-
-    def startService(self) -> None:
-        """As IService says."""
-        Service.startService(self)
-        for service in self:
-            if self._end.stopping:
-                break
-            service.startService()
-
-    def stopService(self) -> Deferred[None]:
-        """Fires when the last one has stopped."""
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        for service in reversed([each for each in self if each.running]):
-            try:
-                await maybeDeferred(service.stopService)
-            except Exception:
-                log.failure("{service} did not stop; going on", service=service)
-
-
-class _Logged(_InTurn):
+class _Logged(InTurn):
     """Logs as its configuration has it, where twistd's own options leave that open."""
 
     def __init__(self, end: ProcessEnd, options: Options, config: Config, reactor: Any) -> None:
         super().__init__(end)
-        self._options, self._log, self._reactor = options, config.log, reactor
+        self._options, self._log_options, self._reactor = options, config.log, reactor
+        self._log: Log | None = None
+        self.on_channel_close = _OnChannelClose(end, config.broker.on_channel_close)
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd, which is about to begin logging, asks the application that it gives."""
-        give_observer(parent, getattr(self._options, "parent", None), self._log, os.environ, self._reactor)
+        twistd = getattr(self._options, "parent", None)
+        self._log = give_observer(parent, twistd, self._log_options, os.environ, self._reactor)
         super().setServiceParent(parent)
 
+    def prepare(self, config: Config) -> Prepared:
+        """What the process as a whole is told by a new configuration. The log's file is opened anew where need be."""
 
-class _Shutdown:
-    """``--on-channel-close=shutdown``: the example's behaviour."""
+        def apply() -> None:
+            self.on_channel_close.what = config.broker.on_channel_close
+            if self._log is not None:
+                self._log.reopen()
+                self._log.reconfigure(config.log)
 
-    def __init__(self, end: ProcessEnd) -> None:
+        return Prepared(apply=apply)
+
+
+class _OnChannelClose:
+    """``on_channel_close``: with ``shutdown`` pubd ends, as pika's example does."""
+
+    def __init__(self, end: ProcessEnd, what: OnChannelClose) -> None:
         self._end = end
+        self.what = what
 
     def channel_closed(self, reason: Reason) -> None:
         """Stop with exit code 1 and RabbitMQ's reason; not again for what is closed while pubd stops."""
-        if self._end.stopping:
+        if self._end.stopping or self.what is not OnChannelClose.SHUTDOWN:
             return
         log.error("shutting down, because RabbitMQ closed a channel: {reason}", reason=reason)
         self._end.stop(1)
@@ -141,7 +131,7 @@ def _raise_limit_of_files() -> None:
 
 def _example(options: Options, reactor: Any) -> IService:
     end = ProcessEnd(reactor=reactor)
-    tree = _InTurn(end)
+    tree = InTurn(end)
     publisher = _publisher(
         reactor,
         end,
@@ -150,7 +140,7 @@ def _example(options: Options, reactor: Any) -> IService:
         limits=Limits(max_bytes=options["spool-max-bytes"]),
         name=options["name"],
         topology=options.topology(),
-        shutdown=options["on-channel-close"] == "shutdown",
+        events=_OnChannelClose(end, OnChannelClose(options["on-channel-close"])),
         options=PublisherOptions(
             mandatory=not options["no-mandatory"],
             persistent=not options["transient"],
@@ -181,46 +171,55 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
     end = ProcessEnd(reactor=reactor)
     tree = _Logged(end, options, config, reactor)
     spans = _spans(tree, config, reactor)
-    delivery, spool = config.delivery, config.spool
     publisher = _publisher(
         reactor,
         end,
         urls=config.broker.urls,
-        spool=spool.url,
-        limits=spool.limits,
+        spool=config.spool.url,
+        limits=config.spool.limits,
         name=config.broker.name,
         topology=config.topology,
-        shutdown=config.broker.on_channel_close is OnChannelClose.SHUTDOWN,
-        options=PublisherOptions(
-            mandatory=delivery.mandatory,
-            persistent=delivery.persistent,
-            lanes=delivery.lanes,
-            policies=config.policies,
-            policy=delivery.policy,
-            expiration_counts_spool_time=delivery.expiration_counts_spool_time,
-            retain=spool.retain,
-            drain_timeout=delivery.drain_timeout,
-        ),
+        events=tree.on_channel_close,
+        options=_publisher_options(config),
         traces=spans.tracing if spans is not None else None,
     )
     _plant(tree, end, publisher, reactor, READ)
+    parts: list[Part] = []
+    path = options.config_path
+    reload = Reload(
+        config,
+        where=path,
+        load=lambda: Config.load(path, os.environ),
+        parts=parts,
+        in_thread=lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
+    )
 
     def cannot_listen(_: InvalidOption) -> None:
         # Logged where it happened. A daemon that nobody reaches is not to look as if it worked.
         end.stop(1)
 
     try:
-        for intake in intakes(
-            config, reactor=reactor, publisher=publisher, failed=cannot_listen, spans=spans, stop=end.stop
-        ):
-            intake.setServiceParent(tree)
+        intakes = Intakes(
+            config,
+            reactor=reactor,
+            end=end,
+            publisher=publisher,
+            failed=cannot_listen,
+            spans=spans,
+            stop=end.stop,
+            routes=reload_routes(reload.reload),
+        )
     except InvalidOption as error:
         # A certificate that cannot be read, say: what the configuration alone does not show.
         print(f"pubd: {error}", file=sys.stderr)
         raise SystemExit(os.EX_CONFIG) from None
+    intakes.setServiceParent(tree)
+    parts += [tree, _Publishing(publisher, reload, reactor), intakes]
+    reload.setServiceParent(tree)
+    end.reload = lambda: reload.reload().addErrback(lambda _: None)
     if (socket := NotifySocket.from_environment(os.environ)) is not None:
         # Last, and so the first to stop: systemd is to hear of a stop when it begins.
-        Systemd(
+        systemd = Systemd(
             clock=reactor,
             socket=socket,
             ready=lambda: publisher.ready and not end.stopping,
@@ -229,13 +228,15 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
                 publisher.status(),
                 publisher.account(),
                 oldest=oldest,
-                brokers=len(config.broker.urls),
+                brokers=len(reload.config.broker.urls),
                 pauses=publisher.pauses,
                 now=time.time(),
             ),
             watchdog=process_watchdog(),
-            stopping=delivery.drain_timeout + CLOSING,
-        ).setServiceParent(tree)
+            stopping=lambda: reload.config.delivery.drain_timeout + CLOSING,
+        )
+        systemd.setServiceParent(tree)
+        reload.managers.append(systemd)
     return tree
 
 
@@ -252,6 +253,45 @@ def _spans(tree: MultiService, config: Config, reactor: Any) -> Otlp | None:
     return spans
 
 
+def _publisher_options(config: Config) -> PublisherOptions:
+    delivery = config.delivery
+    return PublisherOptions(
+        mandatory=delivery.mandatory,
+        persistent=delivery.persistent,
+        lanes=delivery.lanes,
+        policies=config.policies,
+        policy=delivery.policy,
+        expiration_counts_spool_time=delivery.expiration_counts_spool_time,
+        retain=config.spool.retain,
+        drain_timeout=delivery.drain_timeout,
+    )
+
+
+class _Publishing:
+    """The publisher as a part of a reload, which waits for what it declares."""
+
+    def __init__(self, publisher: Publisher, reload: Reload, reactor: Any) -> None:
+        self._publisher = publisher
+        self._reload = reload
+        self._reactor = reactor
+
+    def prepare(self, config: Config) -> Prepared:
+        """Certificates of brokers are read at each connection; here, to see that they can be."""
+        for url in config.broker.urls:
+            check_files(url)
+        target = Target(
+            urls=config.broker.urls, connection_name=connection_name(config.broker.name), topology=config.topology
+        )
+
+        def apply() -> None:
+            declared = self._publisher.reconfigure(
+                _publisher_options(config), target=target, limits=config.spool.limits
+            )
+            self._reload.wait_for(in_time(self._reactor, declared))
+
+        return Prepared(apply=apply)
+
+
 def _publisher(
     reactor: Any,
     end: ProcessEnd,
@@ -261,7 +301,7 @@ def _publisher(
     limits: Limits,
     name: str,
     topology: Topology,
-    shutdown: bool,
+    events: _OnChannelClose,
     options: PublisherOptions,
     traces: Traces | None = None,
 ) -> Publisher:
@@ -276,7 +316,7 @@ def _publisher(
         name=name,
         topology=topology,
         options=options,
-        events=_Shutdown(end) if shutdown else None,
+        events=events,
         failed=failed,
         traces=traces,
     )

@@ -63,7 +63,7 @@ class Settling:
         self._wake = wake
         self._wall = wall
         self._random = random
-        self._count_spool_time = count_spool_time
+        self.count_spool_time = count_spool_time
         self._parked_log = parked_log
         self._parked = parked
         self._answered = answered
@@ -76,7 +76,7 @@ class Settling:
         """See :class:`pubd.amqp.lane.Supply`."""
         now = self._wall()
         claimed = self._spool.claim(exchange, limit, max_bytes, now)
-        return claimed.addCallback(_aged, now) if self._count_spool_time else claimed
+        return claimed.addCallback(_aged, now) if self.count_spool_time else claimed
 
     def release(self, entries: Sequence[Entry]) -> None:
         """See :class:`pubd.amqp.lane.Supply`."""

@@ -60,6 +60,11 @@ class Wakeups:
         asked.addCallback(lambda due: None if due is None else self.at(exchange, due))
         asked.addErrback(lambda failure: self.log.error("{error}", error=failure.getErrorMessage()))
 
+    def within(self, seconds: float) -> bool:
+        """Whether something is due in that time."""
+        now = self._clock.seconds()
+        return any(call.getTime() - now <= seconds for call in self._calls.values())
+
     def stop(self) -> None:
         """Forget all timers."""
         self._stopped = True

@@ -28,22 +28,29 @@ class Access:
     """
 
     def __init__(self, principals: Iterable[Principal] = (), *, anonymous: Principal | None = LOCAL) -> None:
-        self.principals = tuple(principals)
-        self.anonymous = anonymous
-        self._digests = tuple((digest_in(token), each) for each in self.principals for token in each.tokens)
-        _unique("name", ((each.name, each) for each in self.principals))
-        _unique("token", self._digests)
-        self._users = _unique("user", ((uid, each) for each in self.principals for uid in each.users))
-        self._groups = tuple((frozenset(each.groups), each) for each in self.principals if each.groups)
-        self._certificates = _unique(
-            "certificate", ((_folded(name), each) for each in self.principals for name in each.certificates)
+        self.reconfigure(principals, anonymous=anonymous)
+
+    def reconfigure(self, principals: Iterable[Principal], *, anonymous: Principal | None) -> None:
+        """Know these, and nobody else, from now on; raises as construction does, and then nothing changes."""
+        principals = tuple(principals)
+        digests = tuple((digest_in(token), each) for each in principals for token in each.tokens)
+        _unique("name", ((each.name, each) for each in principals))
+        _unique("token", digests)
+        users = _unique("user", ((uid, each) for each in principals for uid in each.users))
+        certificates = _unique(
+            "certificate", ((_folded(name), each) for each in principals for name in each.certificates)
         )
+        self.principals, self.anonymous = principals, anonymous
+        self._digests, self._users, self._certificates = digests, users, certificates
+        self._groups = tuple((frozenset(each.groups), each) for each in principals if each.groups)
 
     def by_token(self, token: str) -> Principal | None:
         """Whose token this is. Takes the same time whatever matches: all hashes are compared, to their ends."""
-        if len(token) > _LONGEST_TOKEN:
-            return None
-        shown, found = digest_of(token), None
+        return self.by_digest(digest_of(token)) if len(token) <= _LONGEST_TOKEN else None
+
+    def by_digest(self, shown: bytes) -> Principal | None:
+        """The same by the hash of it."""
+        found = None
         for digest, principal in self._digests:
             if compare_digest(digest, shown):
                 found = principal

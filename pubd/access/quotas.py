@@ -78,9 +78,18 @@ class Quotas:
     def _of(self, principal: Principal, now: float) -> _Spent:
         spent = self._spent.get(principal.name)
         if spent is None:
-            spent = self._spent[principal.name] = _Spent(
-                None if principal.rate is None else _Bucket(principal.rate),
-                None if principal.byte_rate is None else _Bucket(principal.byte_rate),
-                now,
-            )
+            spent = self._spent[principal.name] = _Spent(None, None, now)
+        # The rates of a principal may be others than they were: see Access.reconfigure.
+        spent.messages = _bucket(spent.messages, principal.rate)
+        spent.octets = _bucket(spent.octets, principal.byte_rate)
         return spent
+
+
+def _bucket(former: _Bucket | None, rate: float | None) -> _Bucket | None:
+    """``former`` where it has this rate; else a new one, as full as that was, and with its debt."""
+    if rate is None or (former is not None and former.rate == rate):
+        return former if rate is not None else None
+    made = _Bucket(rate)
+    if former is not None:
+        made.level *= former.level / former.size
+    return made

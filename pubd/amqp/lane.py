@@ -150,6 +150,13 @@ class Lane:
         return self._suspects.of_connection
 
     @property
+    def working(self) -> bool:
+        """Whether it has, or may find, something to publish, or waits for answers."""
+        if self.state is LaneState.REFUSED or self.paused:
+            return bool(len(self._ledger))
+        return self._busy or self._more
+
+    @property
     def disposable(self) -> bool:
         """Nothing is lost when this lane is forgotten."""
         return self.state is LaneState.IDLE and not (self._more or self._claiming or self._queue or self._suspects)
@@ -217,6 +224,12 @@ class Lane:
         self._blocked = False
         self._last_answer = self._unblocked_at = self._clock.seconds()
         self.wake()
+
+    def reconfigure(self, options: LaneOptions) -> None:
+        """Other options, from the next message on; what is in flight stays so."""
+        self._options = options
+        if self.state in PUBLISHING:
+            self.wake()
 
     def pause(self) -> None:
         """Publish nothing for now; what is in flight is still answered, what was claimed goes back."""

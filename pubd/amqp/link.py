@@ -231,6 +231,10 @@ class Link:
         """The owner."""
         return self._events
 
+    def hand_over(self, events: LinkEvents) -> None:
+        """Somebody else is the owner from now on."""
+        self._events = events
+
     @property
     def next_delay(self) -> float:
         """Seconds until the next attempt, as decided when the last one failed."""

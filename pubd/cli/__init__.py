@@ -23,6 +23,7 @@ COMMANDS = {
     "init": "pubd.cli.init",
     "list": "pubd.cli.listing:list_messages",
     "pause": "pubd.cli.steer",
+    "reload": "pubd.cli.reload",
     "release": "pubd.cli.operate",
     "resume": "pubd.cli.steer",
     "retry": "pubd.cli.operate",

@@ -13,10 +13,11 @@ import click
 from pubd.cli.client import Answer, AnswerLost, Unreachable
 from pubd.cli.connect import connect, server_options
 from pubd.cli.durations import Duration
-from pubd.cli.failure import INTERRUPTED, REFUSED, TRY_LATER, UNREACHABLE, Failure
+from pubd.cli.failure import CONFIGURATION, INTERRUPTED, REFUSED, TRY_LATER, UNREACHABLE, Failure
+from pubd.wording import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pubd.cli.client import Client
 
@@ -30,6 +31,17 @@ class Unknown(Failure):
 
 class Broken(Failure):
     """A stream that ended too early."""
+
+
+class Misconfigured(Failure):
+    """The new configuration cannot be used, for these ``problems``."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = problems
+        count = len(problems)
+        super().__init__(
+            f"nothing was changed: {count} problem{'s' if count != 1 else ''} in the new configuration", CONFIGURATION
+        )
 
 
 class Daemon:
@@ -117,6 +129,8 @@ class Daemon:
 
     def _refused(self, answer: Answer) -> Failure:
         sentence, type = answer.sentence, answer.problem.get("type")
+        if type == "invalid-configuration":
+            return Misconfigured([plain(str(each)) for each in answer.problem.get("problems", ())])
         if answer.status == 401:
             return Failure(f"{sentence}: --token-file FILE, or PUBD_TOKEN; 'pubd token new NAME' makes one")
         if answer.status == 403:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from pubd.config.values import AccessConfig, BrokerConfig, DeliveryConfig, Spool
 from pubd.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pubd.config.read import Row
 
 __all__ = [
     "AccessConfig",
@@ -34,6 +37,8 @@ class Config(Values):
     """A configuration that can be used. ``hints`` are suspicions about it, to be shown and not to stop for."""
 
     hints: tuple[Problem, ...] = ()
+    rows: Mapping[str, Sequence[Row]] = attrs.field(factory=dict, repr=False, eq=False)
+    """What each key holds, by table, for telling what a new configuration changes. Passwords are in it."""
 
     @classmethod
     def load(cls, path: str | pathlib.Path, environ: Mapping[str, str]) -> Config:
@@ -58,7 +63,8 @@ class Config(Values):
         every problem of both.
         """
         path = pathlib.Path(path)
-        reading = Reading(text, environ, str(path), path.parent)
+        # Absolute: twistd may change its directory afterwards, and a reload is to mean the same files.
+        reading = Reading(text, environ, str(path), pathlib.Path(os.path.abspath(path)).parent)
         rows = reading.rows()
         delivery = build.delivery(reading, rows["delivery"][0])
         default = delivery.policy if delivery is not None else Policy()
@@ -80,4 +86,4 @@ class Config(Values):
         if reading.problems:
             # The environment's come last, those of the file in its order.
             raise ConfigError(sorted(reading.problems, key=lambda each: (each.where != str(path), each.line or 0)))
-        return cls(**made, hints=tuple(reading.hints))
+        return cls(**made, hints=tuple(reading.hints), rows=rows)

@@ -196,6 +196,7 @@ PRINCIPAL = Table(
             name="tokens",
             kind=Kind("array of hashes", _array('"sha256:..."', _hash)),
             default=[],
+            shown=False,
             why="Hashes of its tokens, as pubd token new prints them; two of them while one is replaced.",
             example='tokens = ["sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]',
         ),

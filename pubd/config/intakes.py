@@ -136,6 +136,7 @@ DIRECTORY = Table(
         Key(
             name="properties",
             kind=PROPERTIES,
+            shown=False,
             why="With which properties, as in a message's JSON.",
             example='properties = { content_type = "text/plain", headers = { source = "files" } }',
         ),

@@ -15,7 +15,8 @@ class Key:
     """One key. ``default`` is a TOML value, None where there is none; ``absent`` says what that means.
 
     ``example`` is TOML. A ``secret`` may come from a file named by ``NAME_file``. ``keys`` are those of an inline
-    table.
+    table. ``restart`` says why a change takes a restart; empty, and that is usual: a reload applies it. ``shown``:
+    whether its value may stand in a log.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Key:
     why: str
     example: str
     secret: bool = False
+    restart: str = ""
+    shown: bool = True
     keys: tuple[Key, ...] = ()
 
 

@@ -195,6 +195,7 @@ SPOOL_TABLE = Table(
             name="url",
             kind=SPOOL,
             default="sqlite:///pubd.db",
+            restart="the messages that pubd has accepted are in the spool that is open",
             why="sqlite:///PATH is relative to the working directory (twistd's --rundir), sqlite:////PATH absolute; "
             "memory: loses the messages with the process.",
             example='url = "sqlite:////var/lib/pubd/pubd.db"',

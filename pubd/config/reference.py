@@ -32,7 +32,7 @@ def _keys(keys: tuple[Key, ...], prefix: str) -> Iterator[str]:
     for key in keys:
         name = f"{prefix}{key.name}"
         yield f"``{name}``"
-        facts = f"*{key.kind.name}*; {_default(key)}."
+        facts = f"*{key.kind.name}*; {_default(key)}; {'restart' if key.restart else 'reload'}."
         why = key.why.replace("*", "\\*")
         yield f"    {facts} {why}" + (f" Also as ``{name}_file``." if key.secret else "")
         yield ""

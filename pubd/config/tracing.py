@@ -12,6 +12,9 @@ from pubd.config.problems import Unfit, kind_of, shown
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
+#: Why a change of any key takes one.
+_RESTART = "spans are set up when it starts"
+
 
 def _endpoint(value: object) -> str:
     if not isinstance(value, str):
@@ -72,6 +75,7 @@ TRACING = Table(
     why="Spans for OpenTelemetry (docs: Tracing); takes the extra pubd[otel].",
     keys=(
         Key(
+            restart=_RESTART,
             name="endpoint",
             kind=Kind("URL", _endpoint),
             absent="nothing is traced",
@@ -79,6 +83,7 @@ TRACING = Table(
             example='endpoint = "http://localhost:4318/v1/traces"',
         ),
         Key(
+            restart=_RESTART,
             name="ratio",
             kind=Kind("number", _ratio, _ratio_of_text),
             default=0.01,
@@ -87,6 +92,7 @@ TRACING = Table(
             example="ratio = 0.001",
         ),
         Key(
+            restart=_RESTART,
             name="service_name",
             kind=NAME,
             default="pubd",
@@ -94,6 +100,7 @@ TRACING = Table(
             example='service_name = "pubd-shop"',
         ),
         Key(
+            restart=_RESTART,
             name="headers",
             kind=Kind("table of HTTP headers", _headers, _lines),
             default={},
@@ -102,6 +109,7 @@ TRACING = Table(
             example='headers = { Authorization = "Bearer abc" }',
         ),
         Key(
+            restart=_RESTART,
             name="timeout",
             kind=duration(0.1, 600.0),
             default="10s",

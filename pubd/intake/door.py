@@ -51,7 +51,7 @@ class Door:
         self._refusals = refusals or Refusals(clock=clock)
         self._clock = clock
         self._quotas = quotas
-        self._max_unanswered = max_unanswered
+        self.max_unanswered = max_unanswered
         self._unanswered = 0
         self._waiting: list[Deferred[None]] = []
         self._begun: dict[object, Deferred[None]] = {}
@@ -75,15 +75,20 @@ class Door:
         one at a time may go beyond, by half of the budget, until it is :meth:`done`.
         """
         total = self._unanswered + size
-        if self._unanswered and total > self._max_unanswered:
+        if self._unanswered and total > self.max_unanswered:
             if begun is None:
                 return False
             if self._turn is None:
                 self._turn = begun
-            if self._turn is not begun or total > self._max_unanswered * 3 // 2:
+            if self._turn is not begun or total > self.max_unanswered * 3 // 2:
                 return False
         self._unanswered = total
         return True
+
+    def reconfigure(self, max_unanswered: int) -> None:
+        """Another budget; whoever waits for room asks anew."""
+        self.max_unanswered = max_unanswered
+        self.give(0)
 
     def done(self, begun: object) -> None:
         """It has all of what it began, or is gone: the next one's turn."""
@@ -95,7 +100,7 @@ class Door:
     def give(self, size: int) -> None:
         """These were answered, or their sender is gone."""
         self._unanswered -= size
-        if self._unanswered <= self._max_unanswered // 2:
+        if self._unanswered <= self.max_unanswered // 2:
             # Half: or each answer would let in a single message, and batches would be no more.
             waiting, self._waiting = [*self._begun.values(), *self._waiting], []
             self._begun.clear()
@@ -106,7 +111,7 @@ class Door:
 
     def when_room(self, begun: object | None = None) -> Deferred[None]:
         """Fires when it is worth while to :meth:`take` again; that may still be refused, others wait as well."""
-        if self._unanswered <= self._max_unanswered // 2:
+        if self._unanswered <= self.max_unanswered // 2:
             return succeed(None)
         room: Deferred[None] = Deferred(self._waiting_no_more)
         if begun is None:

@@ -52,7 +52,7 @@ class Opened:
         self.endpoint = endpoint
         self._lock: _Lock | None = None
         self._file: os.stat_result | None = None
-        self._path = ""
+        self.path = ""
         try:
             self.socket = self._open(reactor, authenticated)
         except BaseException as error:
@@ -65,9 +65,9 @@ class Opened:
         """Remove what was made in the file system; the socket itself belongs to its port by now, or is closed."""
         if self._file is not None:
             try:
-                found = os.lstat(self._path)
+                found = os.lstat(self.path)
                 if (found.st_dev, found.st_ino) == (self._file.st_dev, self._file.st_ino):
-                    os.unlink(self._path)
+                    os.unlink(self.path)
             except OSError:
                 # Somebody else was quicker, or it is theirs now.
                 pass
@@ -111,7 +111,7 @@ class Opened:
 
     def _bind_path(self, opened: socket.socket) -> None:
         # As twistd may change its directory afterwards.
-        path = self._path = os.path.abspath(self.endpoint.path)
+        path = self.path = os.path.abspath(self.endpoint.path)
         if self.endpoint.lockfile:
             self._lock = _Lock(path + ".lock", self.endpoint)
         _remove_stale(path, self.endpoint)

@@ -24,6 +24,7 @@ from pubd.errors import (
     PublisherDraining,
     PublisherStopped,
     QuotaExceeded,
+    ReloadRefused,
     SpoolError,
     SpoolFull,
 )
@@ -42,6 +43,7 @@ TYPES: dict[str, tuple[int, str]] = {
     "too-large": (413, "Too large"),
     "unsupported-media-type": (415, "The media type or encoding is not supported"),
     "expectation-failed": (417, "The expectation cannot be met"),
+    "invalid-configuration": (422, "The configuration cannot be used"),
     "invalid-message": (422, "The message breaks a rule"),
     "returned": (422, "RabbitMQ found no queue for the message"),
     "parked": (422, "The message is parked"),
@@ -61,13 +63,17 @@ _LATER = {"busy": 1, "stopping": 5, "draining": 5, "spool-failed": 5, "spool-ful
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """``type`` is a key of :data:`TYPES`. ``retry_after`` in whole seconds; ``id`` is that of an accepted message."""
+    """``type`` is a key of :data:`TYPES`. ``retry_after`` in whole seconds; ``id`` is that of an accepted message.
+
+    ``problems`` are several at once, each a sentence with its place.
+    """
 
     type: str
     detail: str
     field: str | None = None
     id: str | None = None
     retry_after: int | None = None
+    problems: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
 
     @property
     def status(self) -> int:
@@ -92,6 +98,8 @@ class Problem:
         for name in ("field", "id", "retry_after"):
             if (value := getattr(self, name)) is not None:
                 rest[name] = value
+        if self.problems:
+            rest["problems"] = list(self.problems)
         return rest
 
 
@@ -125,6 +133,9 @@ def problem_of(error: PubdError) -> Problem:
             found = problem("expired", detail, id=error.id)
         case MessageDiscarded():
             found = problem("discarded", detail, id=error.id)
+        case ReloadRefused():
+            detail = "nothing was changed, the configuration before is in use; correct these problems, then reload"
+            found = Problem(type="invalid-configuration", detail=detail, problems=error.problems)
         case NotAuthenticated():
             found = problem("not-authenticated", "show a token that pubd knows")
         case NotAllowed():

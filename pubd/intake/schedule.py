@@ -48,10 +48,34 @@ class ScheduleIntake(Service):
         diary: Diary | None = None,
     ) -> None:
         kept = diary or MemoryDiary()
-        self._runs = [
-            _Run(schedule, clock=clock, wall=wall, submit=submit, hostname=hostname, diary=kept)
-            for schedule in schedules
-        ]
+
+        def run(schedule: Schedule) -> _Run:
+            return _Run(schedule, clock=clock, wall=wall, submit=submit, hostname=hostname, diary=kept)
+
+        self._make = run
+        self._runs = [run(schedule) for schedule in schedules]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the schedules, in their order."""
+        return [run.schedule.name for run in self._runs]
+
+    def reconfigure(self, schedules: Iterable[Schedule]) -> None:
+        """Run these. One that has not changed keeps its next time and its count; of the others none has missed a run:
+        pubd was there, and they were not."""
+        former = {run.schedule.name: run for run in self._runs}
+        self._runs = []
+        for schedule in schedules:
+            run = former.get(schedule.name)
+            if run is not None and run.schedule == schedule:
+                del former[schedule.name]
+            else:
+                run = self._make(schedule)
+                if self.running:
+                    run.start(anew=True)
+            self._runs.append(run)
+        for gone in former.values():
+            gone.stop()
 
     def startService(self) -> None:
         """The first runs come at their times, made-up ones at once."""
@@ -82,7 +106,7 @@ class _Run:
         hostname: str,
         diary: Diary,
     ) -> None:
-        self._schedule = schedule
+        self.schedule = schedule
         self._clock = clock
         self._wall = wall
         self._submit = submit
@@ -99,15 +123,18 @@ class _Run:
         self._refused = 0
         """Runs in a row that were dropped."""
 
-    def start(self) -> None:
+    def start(self, anew: bool = False) -> None:
+        """``anew``: there were no times before this one."""
         now = self._seen = self._done = self._wall()
-        if self._schedule.missed is Missed.ONCE:
-            last = self._diary.last(self._schedule.name)
+        if anew and self.schedule.missed is Missed.ONCE:
+            self._diary.note(self.schedule.name, now)
+        elif self.schedule.missed is Missed.ONCE:
+            last = self._diary.last(self.schedule.name)
             if last is None:
-                self._diary.note(self._schedule.name, now)
+                self._diary.note(self.schedule.name, now)
             else:
                 self._done = min(last, now)
-        self._due = self._schedule.when.next_after(self._done)
+        self._due = self.schedule.when.next_after(self._done)
         self._look()
 
     def stop(self) -> None:
@@ -124,7 +151,7 @@ class _Run:
             if now >= self._due:
                 self._decide(now)
         except Exception:
-            self.log.failure("schedule {name!r} failed this time; going on", name=self._schedule.name)
+            self.log.failure("schedule {name!r} failed this time; going on", name=self.schedule.name)
             self._due = now + LOOK
         self._seen = now
         # Not all at once: a wall clock that runs ahead of the reactor's would spin here.
@@ -132,16 +159,16 @@ class _Run:
 
     def _set_back(self, now: float) -> None:
         self._done = min(self._done, now)
-        self._due = min(self._due, self._schedule.when.next_after(now))
+        self._due = min(self._due, self.schedule.when.next_after(now))
 
     def _decide(self, now: float) -> None:
-        when = self._schedule.when
+        when = self.schedule.when
         # One look backwards answers for any number of missed times.
         in_time = when.next_after(max(self._done, now - GRACE)) <= now
-        if in_time or self._schedule.missed is Missed.ONCE:
+        if in_time or self.schedule.missed is Missed.ONCE:
             self._run(now)
         else:
-            self.log.warn("schedule {name!r}: a run was missed and is dropped", name=self._schedule.name)
+            self.log.warn("schedule {name!r}: a run was missed and is dropped", name=self.schedule.name)
         self._done = now
         self._due = when.next_after(now)
 
@@ -152,11 +179,11 @@ class _Run:
             return
         self._unanswered += 1
         Deferred.fromCoroutine(self._one(now, self._seq)).addErrback(
-            lambda failure: self.log.failure("a run of schedule {name!r} failed", failure, name=self._schedule.name)
+            lambda failure: self.log.failure("a run of schedule {name!r} failed", failure, name=self.schedule.name)
         )
 
     async def _one(self, now: float, seq: int) -> None:
-        schedule = self._schedule
+        schedule = self.schedule
         try:
             await self._submit(schedule.message(now=now, seq=seq, hostname=self._hostname))
         except PublisherStopped:
@@ -182,5 +209,5 @@ class _Run:
         self._refused += 1
         if self._refused == 1:
             self.log.warn(
-                "schedule {name!r}: runs are dropped until this is over: {why}", name=self._schedule.name, why=why
+                "schedule {name!r}: runs are dropped until this is over: {why}", name=self.schedule.name, why=why
             )

@@ -39,6 +39,10 @@ class Certificates:
         """Use what is in the files now for new connections; raises as construction does, and then nothing changes."""
         self._context = self._read()
 
+    def become(self, other: Certificates) -> None:
+        """Use what ``other`` has read for new connections."""
+        self._endpoint, self._context = other._endpoint, other._context
+
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """One TLS connection, as IOpenSSLServerConnectionCreator asks."""
         del tlsProtocol

@@ -109,7 +109,7 @@ class Health(Service):
         self._clock = clock
         self._wall = wall
         self._publisher = publisher
-        self._limits = limits
+        self.limits = limits
         self._free = free
         self._answer = SpoolAnswer(True)
         self._full_since: float | None = None
@@ -191,7 +191,7 @@ class Health(Service):
         else:
             books = self._publisher.account().books
             try:
-                self._limits.check(held=books.held, bytes=books.bytes, rows=1, size=OVERHEAD, free=self._free)
+                self.limits.check(held=books.held, bytes=books.bytes, rows=1, size=OVERHEAD, free=self._free)
             except SpoolFull as full:
                 yield "spool-full", Trouble(type="spool-full", detail=str(full))
             except OSError as error:

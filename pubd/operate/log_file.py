@@ -34,6 +34,11 @@ class LogFile(TwistdLogFile):
         else:
             self.reopen()
 
+    def reopen_if_moved(self) -> None:
+        """The same without a rotation."""
+        if not self._is_there():
+            self.reopen()
+
     def _is_there(self) -> bool:
         try:
             return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))

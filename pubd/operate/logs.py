@@ -25,7 +25,7 @@ from pubd.operate.log_event import parts
 from pubd.operate.log_options import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pubd.operate.log_options import Level, LogOptions
 
@@ -41,6 +41,35 @@ def observer(options: LogOptions, stream: Any, environ: Mapping[str, str]) -> IL
     else:
         chosen = JsonLines(stream)
     return filtered(chosen, options)
+
+
+@implementer(ILogObserver)
+class Log:
+    """The log of the process: :func:`observer`, with other options whenever that is wanted.
+
+    ``reopen`` opens the file again that it goes to, where somebody has moved it away.
+    """
+
+    def __init__(
+        self,
+        options: LogOptions,
+        stream: Any,
+        environ: Mapping[str, str],
+        reopen: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.reopen = reopen
+        self._options = options
+        self._make = lambda options: observer(options, stream, environ)
+        self._observer = self._make(options)
+
+    def __call__(self, event: LogEvent) -> None:
+        """As ILogObserver says."""
+        self._observer(event)
+
+    def reconfigure(self, options: LogOptions) -> None:
+        """Write what, and as, ``options`` say from the next event on."""
+        if options != self._options:
+            self._options, self._observer = options, self._make(options)
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -66,7 +66,7 @@ class Metrics(Collector):
         self._publisher = publisher
         self._tally = tally
         self._health = health
-        self._limits = limits
+        self.limits = limits
         self._intakes = intakes
         self._spans = spans
         self._free = free
@@ -225,7 +225,7 @@ class Metrics(Collector):
         )
 
     def _disk(self) -> Iterator[Metric]:
-        limits = self._limits
+        limits = self.limits
         for name, help, limit in (
             ("pubd_spool_max_bytes", "Size of messages at which submissions are refused.", limits.max_bytes),
             ("pubd_spool_max_messages", "Number of messages at which submissions are refused.", limits.max_rows),

@@ -51,7 +51,8 @@ class Systemd(Service):
     READY=1 goes out once ``ready()``. From then on ``oldest`` asks the spool when its oldest message was accepted: its
     answer, which comes through the spool's thread and the reactor, is what feeds the watchdog (``watchdog`` seconds,
     None: there is none), so that either of them hanging lets systemd act. ``sentence`` gets that message's age in
-    seconds and makes the STATUS=. ``stopping`` is how long the stop may take, in seconds. ``wall`` is the time of day.
+    seconds and makes the STATUS=. ``stopping`` says how long the stop may take, in seconds. ``wall`` is the time of
+    day.
     """
 
     log = Logger()
@@ -65,7 +66,7 @@ class Systemd(Service):
         oldest: Callable[[], Deferred[float | None]],
         sentence: Callable[[float | None], str],
         watchdog: float | None = None,
-        stopping: float = CLOSING,
+        stopping: Callable[[], float] = lambda: CLOSING,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -100,7 +101,7 @@ class Systemd(Service):
             self._socket.send(
                 STOPPING=1,
                 # Its own patience (TimeoutStopSec) may be shorter than the drain_timeout.
-                EXTEND_TIMEOUT_USEC=int(self._time_to_stop * 1e6),
+                EXTEND_TIMEOUT_USEC=int(self._time_to_stop() * 1e6),
                 STATUS=f"stopping; {self._sentence(None)}",
             )
             self._socket.close()
@@ -108,6 +109,9 @@ class Systemd(Service):
 
     def reloading(self) -> None:
         """A new configuration is being read; :meth:`reloaded` has to follow, whatever becomes of it."""
+        if not self._told_ready:
+            # The READY=1 that follows would be taken for the end of the start.
+            return
         # Since version 253 (Type=notify-reload) systemd wants to know when that began, by the clock that time.monotonic
         # reads; before, it ignores that.
         self._socket.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="reloading")
@@ -115,7 +119,8 @@ class Systemd(Service):
 
     def reloaded(self) -> None:
         """The reload is over, with the new configuration or with the old one; the next look tells the STATUS=."""
-        self._socket.send(READY=1)
+        if self._told_ready and self.running:
+            self._socket.send(READY=1)
 
     def _turn(self) -> None:
         try:

@@ -10,7 +10,7 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
 from pubd.operate.log_file import LogFile
-from pubd.operate.logs import observer
+from pubd.operate.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,25 +23,27 @@ _FILE = "twistd.log"
 
 def give_observer(
     application: object, twistd: Mapping[str, Any] | None, options: LogOptions, environ: Mapping[str, str], reactor: Any
-) -> None:
-    """Make twistd log as ``options`` have it, unless its own options name an observer.
+) -> Log | None:
+    """Make twistd log as ``options`` have it, unless its own options name an observer: then None.
 
     ``application`` is what the service tree was given to; ``twistd`` are its options, None: it is not run by twistd.
     Raises SystemExit, with a sentence, if the log file cannot be opened.
     """
     if not isinstance(application, Componentized) or twistd is None or twistd.get("logger") or twistd.get("syslog"):
-        return
+        return None
     if application.getComponent(ILogObserver, None) is not None:
-        return
+        return None
     path = twistd.get("logfile")
     if twistd.get("nodaemon") and path in (None, "", "-"):
-        stream: Any = sys.stdout
+        log = Log(options, sys.stdout, environ)
     elif path == "-":
         # twistd says what is wrong with that.
-        return
+        return None
     else:
-        stream = _file(path or _FILE, reactor)
-    application.setComponent(ILogObserver, observer(options, stream, environ))
+        file = _file(path or _FILE, reactor)
+        log = Log(options, file, environ, file.reopen_if_moved)
+    application.setComponent(ILogObserver, log)
+    return log
 
 
 def _file(path: str, reactor: Any) -> LogFile:

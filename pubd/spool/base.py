@@ -286,6 +286,8 @@ class Spool(Protocol):
     """Whether what was confirmed at once, without an idempotency key, has a record too until it is swept."""
     timed: Callable[[float], None]
     """Called with how long each commit took, in seconds, where there are any."""
+    limits: Limits
+    """Past which submissions are refused; others may be set at any time, and hold for the next one."""
     ids: Ids | None
     """Numbers entries (``seq``, ``id``) before they are appended; None until the spool is open."""
 

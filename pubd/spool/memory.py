@@ -87,7 +87,7 @@ class MemorySpool:
         self.ids: Ids | None = Ids(secrets.randbits(TAG_BITS), 0, wall)
         self._ids = self.ids
         self.timed: Callable[[float], None] = lambda _: None
-        self._limits = limits or Limits(max_bytes=max_bytes)
+        self.limits = limits or Limits(max_bytes=max_bytes)
         self._wall = wall
         self._shelves: dict[str, Shelf] = {}
         self._held: dict[int, Entry] = {}
@@ -155,7 +155,7 @@ class MemorySpool:
         """All of them; raises before anything is changed."""
         fresh, answers = self._known(entries)
         size = sum(entry.size for entry in fresh)
-        limits = limits or self._limits
+        limits = limits or self.limits
         limits.check(held=len(self._held), bytes=self._bytes, rows=len(fresh), size=size, free=None)
         for entry in fresh:
             shelf = self._shelves.get(entry.exchange)

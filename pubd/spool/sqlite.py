@@ -124,8 +124,7 @@ class SqliteSpool:
         self._took: float | None = None
         """What the last commit of messages took (seconds), until that is told."""
         self._reactor = reactor
-        limits = limits or Limits()
-        self._limits = attrs.evolve(limits, min_free=RESERVE) if limits.min_free is None else limits
+        self.limits = limits or Limits()
         self._wall = wall
         self._on_failed = failed
         self._vfs = vfs
@@ -451,7 +450,7 @@ class SqliteSpool:
             op.result = Failure(SpoolError(f"{type(error).__name__}: {error}; please report this"))
 
     def _begin_copy(self, store: Store) -> Copy:
-        copy = Copy(store.base.db, self.path, reserve=self._limits.min_free or 0)
+        copy = Copy(store.base.db, self.path, reserve=self._limits_now().min_free or 0)
         self._copies = [*(each for each in self._copies if each.open), copy]
         return copy
 
@@ -501,7 +500,7 @@ class SqliteSpool:
                     "the disk of {path} has too little room to keep some for a day on which it is full",
                     path=str(self.path),
                 )
-            return connection, Store(connection, self.ids, self._limits, self._free)
+            return connection, Store(connection, self.ids, self._limits_now, self._free)
         except BaseException:
             self._close_store(connection)
             raise
@@ -527,6 +526,11 @@ class SqliteSpool:
         with target.backup("main", source, "main") as backup:
             backup.step()
         target.close()
+
+    def _limits_now(self) -> Limits:
+        # Set on the reactor's thread: a frozen value, which is the one or the other.
+        limits = self.limits
+        return attrs.evolve(limits, min_free=RESERVE) if limits.min_free is None else limits
 
     def _free(self) -> int:
         """Asked once for each transaction: what one takes is little beside any reserve."""

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class Store:
     """Belongs to the spool's thread."""
 
-    def __init__(self, connection: apsw.Connection, ids: Ids, limits: Limits, free: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, ids: Ids, limits: Callable[[], Limits], free: Callable[[], int]
+    ) -> None:
         self.base = Database(connection, ids)
         self.submissions = Submissions(self.base, limits, free)
         self.claims = Claims(self.base)

@@ -33,9 +33,9 @@ _INSERT = {rows: f"INSERT INTO message ({_COLUMNS}) VALUES {', '.join([_ROW] * r
 
 
 class Submissions:
-    """``free`` gives the bytes that the disk has left."""
+    """``limits`` gives those that hold now, ``free`` the bytes that the disk has left."""
 
-    def __init__(self, base: Database, limits: Limits, free: Callable[[], int]) -> None:
+    def __init__(self, base: Database, limits: Callable[[], Limits], free: Callable[[], int]) -> None:
         self._base = base
         self._limits = limits
         self._free = free
@@ -51,7 +51,7 @@ class Submissions:
             raise self.refuse()
         size = sum(entry.size for entry in fresh)
         base = self._base
-        self._limits.check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)
+        self._limits().check(held=base.held, bytes=base.bytes, rows=len(fresh), size=size, free=self._free)
         self._accept(fresh, size)
         return answers
 

@@ -59,7 +59,7 @@ async def serving(
     foreign = foreign_routes(door=door, clock=reactor, vhosts=vhosts, refusal=refusal)
     status = status_routes(
         publisher=publisher,
-        spool=SpoolFacts(path=None, limits=Limits(), retain=3600.0),
+        spool=lambda: SpoolFacts(path=None, limits=Limits(), retain=3600.0),
         ways=lambda: (),
         look=operating.look,
         clock=reactor,

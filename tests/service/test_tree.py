@@ -10,9 +10,10 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 
+from pubd.config import OnChannelClose
 from pubd.outcome import Cause, Reason
-from pubd.service import _InTurn, _Shutdown
-from pubd.stop import ProcessEnd
+from pubd.service import _OnChannelClose
+from pubd.stop import InTurn, ProcessEnd
 from tests.strictness import Logged
 
 
@@ -57,7 +58,7 @@ def own_signals() -> Iterator[None]:
 def test_each_service_outlives_what_was_added_after_it() -> None:
     story: list[str] = []
     slow: Deferred[None] = Deferred()
-    tree = _InTurn(ProcessEnd(reactor=Reactor()))
+    tree = InTurn(ProcessEnd(reactor=Reactor()))
     for part in (Part("first", story), Part("second", story, slow), Part("third", story)):
         tree.addService(part)
     tree.startService()
@@ -72,7 +73,7 @@ def test_each_service_outlives_what_was_added_after_it() -> None:
 def test_what_comes_after_a_service_that_ends_pubd_is_not_started() -> None:
     story: list[str] = []
     end = ProcessEnd(reactor=Reactor(), exit=lambda _: None)
-    tree = _InTurn(end)
+    tree = InTurn(end)
 
     class Failing(Part):
         def startService(self) -> None:
@@ -89,7 +90,7 @@ def test_what_comes_after_a_service_that_ends_pubd_is_not_started() -> None:
 def test_a_service_that_fails_to_stop_does_not_keep_the_others(logged: Logged) -> None:
     story: list[str] = []
     failing: Deferred[None] = Deferred()
-    tree = _InTurn(ProcessEnd(reactor=Reactor()))
+    tree = InTurn(ProcessEnd(reactor=Reactor()))
     for part in (Part("first", story), Part("second", story, failing)):
         tree.addService(part)
     tree.startService()
@@ -104,7 +105,7 @@ def test_a_closed_channel_ends_the_process_once_with_its_reason(logged: Logged) 
     codes: list[int] = []
     reactor = Reactor()
     end = ProcessEnd(reactor=reactor, exit=codes.append)
-    shutdown = _Shutdown(end)
+    shutdown = _OnChannelClose(end, OnChannelClose.SHUTDOWN)
     for text in ("NOT_FOUND - no exchange 'a'", "NOT_FOUND - no exchange 'b'"):
         shutdown.channel_closed(Reason(cause=Cause.REFUSED, code=404, text=text))
     assert (codes, reactor.stops) == ([1], 1)

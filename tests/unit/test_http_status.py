@@ -33,7 +33,7 @@ def status_of(rig: Rig, path: Path | None = None) -> Status:
     operating = Operating(clock=rig.network, publisher=rig.publisher, spool=spool, intakes=(), wall=rig.network.seconds)
     return Status(
         publisher=rig.publisher,
-        spool=facts,
+        spool=lambda: facts,
         ways=lambda: [WayIn(name="http", listens=["unix:/s"], connections=2), WayIn(name="schedule")],
         look=operating.look,
         clock=rig.network,
@@ -162,7 +162,7 @@ def test_it_is_for_operators() -> None:
     rig = Rig()
     routes = status_routes(
         publisher=rig.publisher,
-        spool=SpoolFacts(path=None, limits=Limits(), retain=1.0),
+        spool=lambda: SpoolFacts(path=None, limits=Limits(), retain=1.0),
         ways=lambda: (),
         look=lambda: succeed(Look(answers=True)),
         clock=rig.network,

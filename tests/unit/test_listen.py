@@ -431,17 +431,17 @@ async def test_certificates_are_read_again(certificates: Certificates, tmp_path:
         _, first = await in_thread(over_tls, port, certificates)
         use(certificates.other_host)
         assert (await in_thread(over_tls, port, certificates))[1] == first
-        listeners.reload()
+        listeners.prepare([tls(here)], authenticated=False).apply()
         with pytest.raises(ssl.SSLCertVerificationError):
             await in_thread(over_tls, port, certificates)
         here.cert.write_text("nothing")
         with pytest.raises(InvalidOption, match=r"certificate: .*cert.pem: it contains no certificate"):
-            listeners.reload()
+            listeners.prepare([tls(here)], authenticated=False).apply()
         # As before.
         with pytest.raises(ssl.SSLCertVerificationError):
             await in_thread(over_tls, port, certificates)
         use(certificates.server)
-        listeners.reload()
+        listeners.prepare([tls(here)], authenticated=False).apply()
         assert (await in_thread(over_tls, port, certificates))[1] == first
 
 

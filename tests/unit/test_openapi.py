@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from pubd.access import LOCAL
-from pubd.config import SpoolConfig
+from pubd.config import Config, SpoolConfig
 from pubd.intake.http.foreign import foreign_routes
 from pubd.intake.http.openapi import OpenApi, document
 from pubd.intake.http.openapi_operations import described, operation
+from pubd.intake.http.reloading import reload_routes
 from pubd.intake.http.request import Request
 from pubd.intake.http.route import Action, Route, Routes
 from pubd.intake.http.status import SpoolFacts, status_routes
@@ -22,6 +25,7 @@ from pubd.intake.http.waits import Waits
 from pubd.intake.problem import TYPES, problem
 from pubd.intake.wire import KEYS
 from pubd.operating import Operating
+from pubd.reload import Reload
 from pubd.spool.base import Limits
 from tests.web import Bench
 
@@ -36,13 +40,28 @@ def routes() -> list[Route]:
     waits = Waits(clock=clock, most=1.0)
     status = status_routes(
         publisher=bench.rig.publisher,
-        spool=SpoolFacts(path=None, limits=Limits(), retain=1.0),
+        spool=lambda: SpoolFacts(path=None, limits=Limits(), retain=1.0),
         ways=lambda: (),
         look=operating.look,
         clock=clock,
         wall=clock.seconds,
     )
-    return list(Routes((*operating.routes(), *status(waits), *bench.site.routes, *others(waits))))
+    reload = Reload(Config.parse("", {}), where="", load=lambda: Config.parse("", {}), parts=(), in_thread=succeed_with)
+    return list(
+        Routes(
+            (
+                *reload_routes(reload.reload),
+                *operating.routes(),
+                *status(waits),
+                *bench.site.routes,
+                *others(waits),
+            )
+        )
+    )
+
+
+def succeed_with(read: Callable[[], Config]) -> Deferred[Config]:
+    return succeed(read())
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     connection.execute("INSERT INTO books (tag) VALUES (1)")
     ids = Ids(1, 0, lambda: NOW)
     statements: dict[str, Any] = {}
-    store = Store(connection, ids, Limits(), lambda: 1 << 40)
+    store = Store(connection, ids, Limits, lambda: 1 << 40)
 
     def note(_: Any, sql: str, bindings: Any) -> bool:
         statements[" ".join(sql.split())] = bindings

@@ -200,7 +200,7 @@ def service(clock: Clock, told: Told, disk: Disk, state: State, watchdog: float 
         oldest=disk.oldest,
         sentence=state.sentence,
         watchdog=watchdog,
-        stopping=CLOSING + 10,
+        stopping=lambda: CLOSING + 10,
         wall=clock.seconds,
     )
     made.startService()

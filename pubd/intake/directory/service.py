@@ -89,7 +89,7 @@ class DirectoryIntake(Service):
             in_thread=self._in_thread,
             running=lambda: bool(self.running),
             max_unanswered=options.max_unanswered,
-            path=self._path,
+            path=self.path,
         )
         self._rooms: Rooms | None = None
         self._unwatch: Callable[[], None] = lambda: None
@@ -137,7 +137,7 @@ class DirectoryIntake(Service):
             else:
                 self.log.error(
                     "{path} does not answer; what was submitted from it is recognised at the next start",
-                    path=self._path,
+                    path=self.path,
                 )
             stopped.callback(None)
 
@@ -154,7 +154,7 @@ class DirectoryIntake(Service):
             self._fire()
 
     @property
-    def _path(self) -> str:
+    def path(self) -> str:
         return str(self._options.path)
 
     # Waiting
@@ -171,7 +171,7 @@ class DirectoryIntake(Service):
                 wait = self._back_off(str(error))
             except Exception:
                 self.counts.errors += 1
-                self.log.failure("looking at {path} failed; trying again", path=self._path)
+                self.log.failure("looking at {path} failed; trying again", path=self.path)
                 wait = self._options.rescan
             else:
                 self._well()
@@ -207,7 +207,7 @@ class DirectoryIntake(Service):
     def _back_off(self, why: str) -> float:
         """Logged once for a row of them."""
         if why != self._said and self.running:
-            self.log.warn("{path}: files wait: {why}", path=self._path, why=why)
+            self.log.warn("{path}: files wait: {why}", path=self.path, why=why)
             self._said = why
         wait = _BACKOFF.delay(min(self._failures, 20), lambda: 0.0)
         self._failures += 1
@@ -215,7 +215,7 @@ class DirectoryIntake(Service):
 
     def _well(self) -> None:
         if self._failures:
-            self.log.info("{path}: files are taken again", path=self._path)
+            self.log.info("{path}: files are taken again", path=self.path)
         self._failures, self._said = 0, ""
 
     def _in_thread(self, call: Callable[..., T], *given: Any) -> Deferred[T]:

@@ -80,8 +80,8 @@ class Channel(PacedChannel):
         if not self._site.channels:
             self._site.emptied()
 
-    def stop(self) -> None:
-        """pubd stops: what is being answered will be, everything else is refused."""
+    def stop(self, why: str = "pubd is stopping") -> None:
+        """pubd stops, or listens there no more: what is being answered will be, everything else is refused."""
         if self._stage is Stage.ANSWERING:
             self.persistent = False
             if self._exchange is not None:
@@ -89,7 +89,7 @@ class Channel(PacedChannel):
         elif self._stage is Stage.IDLE:
             self.loseConnection()
         elif self._stage is not Stage.CLOSING:
-            self.refuse(PublisherStopped("pubd is stopping; nothing was accepted"))
+            self.refuse(PublisherStopped(f"{why}; nothing was accepted"))
 
     # The head
 

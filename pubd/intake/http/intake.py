@@ -22,7 +22,8 @@ from pubd.intake.http.publish import Publish
 from pubd.intake.http.route import Action, Route, Routes
 from pubd.intake.http.site import Site
 from pubd.intake.http.waits import Waits
-from pubd.intake.listen import Capped, Listeners
+from pubd.intake.listen import NOT_HERE, Capped, Listeners
+from pubd.intake.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,9 +75,11 @@ class HttpIntake(Service):
         self._ready = ready
         self._reactor = reactor
         self._wall = wall
+        self._door = door
+        self._submit = Submit(door=door, waits=self.waits, clock=reactor, max_line=options.max_body)
         self.site = Site(
             options=options,
-            routes=Routes((*routes(self.waits), *self._routes(options, door, held))),
+            routes=Routes((*routes(self.waits), *self._routes(door, held))),
             door=door,
             access=access,
             clock=reactor,
@@ -91,6 +94,7 @@ class HttpIntake(Service):
             factory=self._capped,
             authenticated=authenticated,
             failed=failed,
+            end=lambda channel: channel.stop(NOT_HERE),
         )
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
@@ -110,9 +114,19 @@ class HttpIntake(Service):
         """How many were closed, since the start, because too many were open."""
         return self._capped.refused
 
-    def reload(self) -> None:
-        """Read certificates again; see :meth:`Listeners.reload`."""
-        self._listeners.reload()
+    def prepare(self, options: HttpOptions, *, authenticated: bool) -> Prepared:
+        """Get ready to go on with other options; see :meth:`pubd.intake.listen.Listeners.prepare`."""
+        relisten = self._listeners.prepare(options.listen, authenticated=authenticated)
+
+        def apply() -> None:
+            self.site.reconfigure(options)
+            self.waits.most = options.max_wait
+            self._submit.max_line = options.max_body
+            self._door.reconfigure(options.max_unanswered)
+            self._capped.limit = options.max_connections
+            relisten.apply()
+
+        return Prepared(apply=apply, drop=relisten.drop)
 
     def privilegedStartService(self) -> None:
         """As IService says."""
@@ -170,8 +184,8 @@ class HttpIntake(Service):
     def _no_ticks(self, failure: Failure) -> None:
         self.log.failure("slow connections are not looked for any more", failure)
 
-    def _routes(self, options: HttpOptions, door: Door, held: Operated) -> Iterable[Route]:
-        submit = Submit(door=door, waits=self.waits, clock=self._reactor, max_line=options.max_body)
+    def _routes(self, door: Door, held: Operated) -> Iterable[Route]:
+        submit = self._submit
         publish, messages, decisions = Publish(door=door, waits=self.waits), Messages(held, self._wall), Decisions(held)
         return (
             Route(

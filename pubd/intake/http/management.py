@@ -62,7 +62,7 @@ class ManagementPublish:
     ) -> None:
         self._door = door
         self._waits = waits
-        self._vhosts = frozenset(vhosts)
+        self._vhosts = vhosts
         self._refusal = refusal
 
     async def publish(self, request: Request) -> Answer:

@@ -35,7 +35,7 @@ class Submit:
         self._door = door
         self._waits = waits
         self._clock = clock
-        self._max_line = max_line
+        self.max_line = max_line
 
     def open(self, request: Request, connection: Connection) -> Stream | None:
         """A stream for lines; objects and arrays are read whole."""
@@ -50,7 +50,7 @@ class Submit:
             principal=request.principal,
             seconds=seconds,
             key=idempotency_key(request),
-            max_line=self._max_line,
+            max_line=self.max_line,
             carrier=request.headers,
         )
 

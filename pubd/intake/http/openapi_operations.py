@@ -233,6 +233,14 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         body={"application/json": _ids("Kept with the messages.")},
         answers={200: ("For each id, in order.", {"type": "array", "items": ref("Decided")})},
     ),
+    ("/reload", "POST"): Operation(
+        id="reload",
+        summary="Read the configuration again",
+        description="As SIGHUP does. It is checked as a whole first: with a mistake nothing is changed. Answered when "
+        "it is in use, and what is new has been declared or five seconds have passed.",
+        answers={200: ("It is in use.", ref("Reloaded"))},
+        problems=(422,),
+    ),
     ("/publish/{exchange}/{routing_key*}", "POST"): Operation(
         id="publish",
         summary="Hand in a raw body",

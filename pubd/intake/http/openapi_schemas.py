@@ -158,6 +158,11 @@ PROBLEM = table(
         "field": {"type": "string", "description": "The part of the request that it is about."},
         "id": {"type": "string", "description": "Of the message, which was accepted."},
         "retry_after": {"type": "integer", "minimum": 0, "description": "Seconds after which to come back."},
+        "problems": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of invalid-configuration: each mistake with its place.",
+        },
     },
     description="RFC 9457.",
 )
@@ -165,6 +170,29 @@ PROBLEM = table(
 _ERROR = table(
     ["type", "detail"],
     {name: PROBLEM["properties"][name] for name in ("type", "detail", "field", "id", "retry_after")},
+)
+
+RELOADED = table(
+    ["state", "changes", "hints"],
+    {
+        "state": {"const": "reloaded", "description": "The configuration as it is now is in use."},
+        "changes": {
+            "type": "array",
+            "items": table(
+                ["table", "key", "old", "new"],
+                {
+                    "table": {"type": "string", "description": "As it stands in pubd.toml."},
+                    "key": {"type": ["string", "null"], "description": "null: the table itself came or went."},
+                    "old": {"type": ["string", "null"], "description": "As in pubd.toml; null: it was not there."},
+                    "new": {
+                        "type": ["string", "null"],
+                        "description": "null: it is gone; as old: changed, and never shown.",
+                    },
+                },
+            ),
+        },
+        "hints": {"type": "array", "items": {"type": "string"}, "description": "Suspicions about it, as pubd check."},
+    },
 )
 
 STORED = table(
@@ -634,6 +662,7 @@ SCHEMAS: dict[str, Schema] = {
     "Counted": COUNTED,
     "Changed": CHANGED,
     "Health": HEALTH,
+    "Reloaded": RELOADED,
     "CloudEvent": CLOUD_EVENT,
     "ManagementPublish": MANAGEMENT_PUBLISH,
     "ManagementRouted": MANAGEMENT_ROUTED,

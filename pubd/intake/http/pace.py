@@ -45,7 +45,8 @@ class PacedChannel(StrictChannel):
 
     def __init__(self, options: HttpOptions, clock: Any) -> None:
         super().__init__()
-        self._options = options
+        self.options = options
+        """May become others: they hold from the next deadline on."""
         self._clock = clock
         self._stage = Stage.IDLE
         self._deadline: float | None = None
@@ -65,7 +66,7 @@ class PacedChannel(StrictChannel):
     @property
     def patience(self) -> float:
         """Seconds for which the client may take nothing of its answer."""
-        return self._options.body_timeout
+        return self.options.body_timeout
 
     @property
     def full(self) -> bool:
@@ -93,17 +94,17 @@ class PacedChannel(StrictChannel):
 
     def _to_idle(self) -> None:
         self._stage = Stage.IDLE
-        self._deadline = self._clock.seconds() + self._options.idle_timeout
+        self._deadline = self._clock.seconds() + self.options.idle_timeout
         self._lines = 0
 
     def _to_head(self) -> None:
         self._stage = Stage.HEAD
-        self._deadline = self._clock.seconds() + self._options.header_timeout
+        self._deadline = self._clock.seconds() + self.options.header_timeout
 
     def _to_body(self) -> None:
         self._stage = Stage.BODY
         self._progress = 0
-        self._deadline = self._clock.seconds() + self._options.body_timeout
+        self._deadline = self._clock.seconds() + self.options.body_timeout
 
     def _to_answering(self) -> None:
         self._stage = Stage.ANSWERING
@@ -114,7 +115,7 @@ class PacedChannel(StrictChannel):
         self._progress += size
         if self._progress >= PROGRESS and self._deadline is not None:
             self._progress = 0
-            self._deadline = self._clock.seconds() + self._options.body_timeout
+            self._deadline = self._clock.seconds() + self.options.body_timeout
 
     def _until_read(self) -> float | None:
         """While an answer is made: until when the client must have read some of what it was sent already."""
@@ -181,7 +182,7 @@ class PacedChannel(StrictChannel):
         if self._stage is Stage.BODY:
             # Who is held back cannot be too slow; who does not read can.
             waits = "unread" in self._holders or not self._holders
-            self._deadline = self._clock.seconds() + self._options.body_timeout if waits else None
+            self._deadline = self._clock.seconds() + self.options.body_timeout if waits else None
         self._read_or_not()
 
     def _read_or_not(self) -> None:

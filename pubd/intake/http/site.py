@@ -62,6 +62,12 @@ class Site(Factory):
         """A channel; it counts from its first byte until it is lost."""
         return Channel(self)
 
+    def reconfigure(self, options: HttpOptions) -> None:
+        """Other limits, for connections that are open, too."""
+        self.options = options
+        for channel in self.channels:
+            channel.options = options
+
     def tick(self) -> None:
         """About once a second: the date goes on, and who is too slow is cut."""
         self._date = b"Date: " + datetimeToString(self._wall()) + b"\r\n"

@@ -95,7 +95,7 @@ class Status:
         self,
         *,
         publisher: Watched,
-        spool: SpoolFacts,
+        spool: Callable[[], SpoolFacts],
         ways: Callable[[], Iterable[WayIn]],
         look: Callable[[], Awaitable[Look]],
         clock: Any,
@@ -109,7 +109,7 @@ class Status:
         self._wall = wall
         self._started = clock.seconds()
         # As twistd may change its directory afterwards.
-        self._path = os.path.abspath(spool.path) if spool.path is not None else None
+        self._path = os.path.abspath(path) if (path := spool().path) is not None else None
 
     async def get(self, request: Request) -> Answer:
         """The object Status of /openapi.json."""
@@ -173,7 +173,8 @@ class Status:
         )
 
     def _spool_object(self, answers: bool) -> dict[str, Any]:
-        limits = self._spool.limits
+        facts = self._spool()
+        limits = facts.limits
         return {
             "path": self._path,
             "answers": answers,
@@ -181,14 +182,14 @@ class Status:
             "max_messages": limits.max_rows,
             "min_free": limits.min_free if self._path is not None else None,
             "free": _free(self._path) if self._path is not None else None,
-            "retain": self._spool.retain,
+            "retain": facts.retain,
         }
 
 
 def status_routes(
     *,
     publisher: Watched,
-    spool: SpoolFacts,
+    spool: Callable[[], SpoolFacts],
     ways: Callable[[], Iterable[WayIn]],
     look: Callable[[], Awaitable[Look]],
     clock: Any,

@@ -135,12 +135,28 @@ class LinesConnection(Protocol):
 
     # The intake's side
 
-    def stop(self) -> None:
+    def reconfigure(self, terms: Terms) -> None:
+        """Other terms, from the next line on. Whoever is not known any more is ended as by :meth:`stop`."""
+        self._terms = terms
+        self._inlet.reconfigure(terms.options.max_line)
+        self._timers.cancel("idle")
+        if self._phase is not Phase.OPEN:
+            return
+        if not self._visitor.look_again(self.transport):
+            self._terms.refusals.unknown(f"lines: {peer_of(self.transport).text}", "not known any more since a reload")
+            self.stop("pubd does not know you any more")
+            return
+        if terms.options.idle_timeout is not None:
+            self._heard = self._clock.seconds()
+            self._timers.after("idle", terms.options.idle_timeout, self._perhaps_idle)
+        self._go_on()
+
+    def stop(self, why: str = "pubd is stopping") -> None:
         """Take nothing more; answer what was handed in and close, within :data:`LINGER` seconds or a little more."""
         if self._phase is Phase.OPEN:
             lines = sum(1 for line in self._inlet.held if line.strip())
-            if lines and self._visitor.known and self._visitor.principal is not None:
-                stopping = refused(problem_of(PublisherStopped("pubd is stopping; this line was not accepted")))
+            if lines and self._visitor.known:
+                stopping = refused(problem_of(PublisherStopped(f"{why}; this line was not accepted")))
                 self._answers.say(*[stopping] * lines)
             self._end(LAST_WAIT)
         elif self._phase is Phase.ENDING:

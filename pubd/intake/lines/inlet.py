@@ -43,6 +43,10 @@ class Inlet:
         """Bytes of the line that has not ended."""
         return self._reader.pending
 
+    def reconfigure(self, max_line: int) -> None:
+        """Another limit, for the line that comes, too."""
+        self._reader.limit = max_line
+
     def feed(self, data: bytes) -> None:
         """Some bytes, cut anywhere."""
         self.held += self._reader.feed(data)

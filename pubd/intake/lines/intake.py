@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -12,7 +13,8 @@ from pubd.access import Refusals
 from pubd.errors import InvalidOption
 from pubd.intake.lines.connection import LinesConnection
 from pubd.intake.lines.terms import Terms
-from pubd.intake.listen import Capped, Listeners
+from pubd.intake.listen import NOT_HERE, Capped, Listeners
+from pubd.intake.prepared import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,7 @@ class LinesIntake(Service):
         options: LinesOptions,
         door: Door,
         access: Access,
+        authenticated: bool | None = None,
         refusals: Refusals | None = None,
         failed: Callable[[InvalidOption], None] = lambda _: None,
     ) -> None:
@@ -47,6 +50,7 @@ class LinesIntake(Service):
                 f"two lines of max_line ({options.max_line} bytes) have to fit into max_unanswered: "
                 f"raise max_unanswered to {2 * options.max_line} bytes at least, or lower max_line"
             )
+        self._door = door
         self._factory = LinesFactory(
             Terms(
                 reactor=reactor,
@@ -62,8 +66,9 @@ class LinesIntake(Service):
             listen=options.listen,
             factory=self._capped,
             # Who comes from elsewhere is never anonymous.
-            authenticated=bool(access.principals),
+            authenticated=bool(access.principals) if authenticated is None else authenticated,
             failed=failed,
+            end=lambda connection: connection.stop(NOT_HERE),
         )
 
     @property
@@ -81,9 +86,17 @@ class LinesIntake(Service):
         """How many were closed, since the start, because too many were open."""
         return self._capped.refused
 
-    def reload(self) -> None:
-        """Read certificates again; see :meth:`pubd.intake.listen.Listeners.reload`."""
-        self._listeners.reload()
+    def prepare(self, options: LinesOptions, *, authenticated: bool) -> Prepared:
+        """Get ready to go on with other options; see :meth:`pubd.intake.listen.Listeners.prepare`."""
+        relisten = self._listeners.prepare(options.listen, authenticated=authenticated)
+
+        def apply() -> None:
+            self._door.reconfigure(options.max_unanswered)
+            self._capped.limit = options.max_connections
+            self._factory.reconfigure(options)
+            relisten.apply()
+
+        return Prepared(apply=apply, drop=relisten.drop)
 
     def privilegedStartService(self) -> None:
         """Open what takes privileges."""
@@ -120,6 +133,12 @@ class LinesFactory(Factory):
         """One connection."""
         del addr
         return LinesConnection(self._terms, self._open.add, self._gone)
+
+    def reconfigure(self, options: LinesOptions) -> None:
+        """Other options, and perhaps others who are known, for connections that are open, too."""
+        self._terms = attrs.evolve(self._terms, options=options)
+        for connection in list(self._open):
+            connection.reconfigure(self._terms)
 
     async def close(self) -> None:
         """End all of them; waits until the last one is gone."""

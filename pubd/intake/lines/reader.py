@@ -13,7 +13,7 @@ class LineReader:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         # A bytearray: a line that comes byte by byte must not take an object for each.
         self._partial = bytearray()
         self._skipping = False
@@ -39,8 +39,8 @@ class LineReader:
         if self._partial:
             head = bytes(self._partial) + head
         lines = head.split(b"\n")
-        if len(head) > self._limit:
-            lines = [line if len(line) <= self._limit else TOO_LONG for line in lines]
+        if len(head) > self.limit:
+            lines = [line if len(line) <= self.limit else TOO_LONG for line in lines]
         self._partial = bytearray(data[end + 1 :])
         return self._check_partial(lines)
 
@@ -49,7 +49,7 @@ class LineReader:
         self._partial = bytearray()
 
     def _check_partial(self, lines: list[bytes]) -> list[bytes]:
-        if len(self._partial) > self._limit:
+        if len(self._partial) > self.limit:
             self._partial = bytearray()
             self._skipping = True
             lines.append(TOO_LONG)
