@@ -295,6 +295,7 @@ BAD: dict[str, tuple[Callable[[Box], str], str, str]] = {
     "del in name": (_named("a\x7fb"), "malformed", "cannot be seen"),
     "right-to-left override in name": (_named("txt\u202efdp.exe"), "malformed", "cannot be seen"),
     "name not utf-8": (_named(b"a\xff\xfe"), "malformed", "not UTF-8"),
+    "nul-like in name": (_named(b"a\xc0\x80b"), "malformed", "not UTF-8"),
     "name too long": (_named("n" * 201), "malformed", "201 bytes"),
     "name as long as can be": (_named("n" * 255), "malformed", "255 bytes"),
     "odd name of meta": (_named("a\nb.meta.json"), "malformed", "line break"),
