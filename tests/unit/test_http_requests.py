@@ -145,6 +145,8 @@ def test_raw(bench: Bench) -> None:
     assert (got.body, got.exchange, got.routing_key) == (b"\x00raw\xff", "x", "k")
     # The body goes through as it is, and so its coding is the message's.
     assert (got.properties.content_type, got.properties.content_encoding) == ("image/png", "br")
+    assert one(bench, post(b"", path="/publish/x/k", headers="Content-Encoding: br\r\n")).status == 202
+    assert published(bench).properties.content_encoding == "br"
 
 
 @pytest.mark.parametrize(

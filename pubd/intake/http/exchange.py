@@ -118,7 +118,7 @@ class Exchange:
                 site.refusals.not_operating(request.principal, "look at messages or decide about them")
                 raise NotAllowed("it does not operate")
         if length == 0:
-            if "content-encoding" in request.headers:
+            if action.decode and "content-encoding" in request.headers:
                 decoder(request.headers["content-encoding"])
             return
         self._expect_body(action, length)
