@@ -9,7 +9,7 @@ import pytest
 from backports import zstd
 
 from pubd.intake.http import ndjson
-from pubd.intake.http.pace import MAX_UNREAD
+from pubd.intake.http.pace import FAIR, MAX_UNREAD
 from tests.rig import Rig
 from tests.slow_spool import SlowSpool
 from tests.web import GOOD, Bench, answers, get, post
@@ -168,6 +168,36 @@ def test_who_sends_and_does_not_read_is_paused_and_cut() -> None:
     bench.advance(31)
     assert wire.aborted
     channel.connectionLost(None)
+    assert bench.door.unanswered == 0
+
+
+def test_what_many_do_not_read_is_bounded_for_all_together() -> None:
+    bench = Bench(max_unanswered=1 << 20)
+    count = 10_000
+    request = post(b"x\n" * count, headers=LINES)
+    deaf = [bench.connect() for _ in range(8)]
+    for channel, _ in deaf:
+        channel.dataReceived(request[:100])
+        channel.pauseProducing()
+        channel.dataReceived(request[100:])
+        bench.clock.advance(0)
+    bench.clock.advance(1)
+    kept = bench.site.unread.size
+    # A turn of lines more for each, at most.
+    assert 1 << 20 < kept < (1 << 20) + 8 * (FAIR + 1000 * 200)
+    # Whoever reads has everything.
+    channel, wire = deaf[-1]
+    while len(found := answers(wire.value())[0]) < 1:
+        channel.resumeProducing()
+        bench.clock.advance(1)
+    assert len(found[0].lines) == count
+    assert bench.site.unread.size < kept
+    # Whose answer is complete has until idle_timeout.
+    bench.advance(70)
+    assert all(wire.aborted for _, wire in deaf[:-1])
+    for channel, _ in deaf:
+        channel.connectionLost(None)
+    assert bench.site.unread.size == 0
     assert bench.door.unanswered == 0
 
 

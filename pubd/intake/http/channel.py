@@ -34,7 +34,7 @@ class Channel(PacedChannel):
     requestFactory = Arriving  # type: ignore[assignment]  # what HTTPChannel needs of a Request, and no more
 
     def __init__(self, site: Site) -> None:
-        super().__init__(site.options, site.clock)
+        super().__init__(site.options, site.clock, site.unread)
         self._site = site
         self._peer: Peer | None = None
         self._reset()

@@ -56,6 +56,10 @@ class Connection(Protocol):
     def put(self, data: bytes) -> None:
         """Some of an answer that is written bit by bit."""
 
+    @property
+    def full(self) -> bool:
+        """Whether too much of it is unread already."""
+
     def flush(self) -> None:
         """Everything that was put, to the transport."""
 
@@ -326,6 +330,11 @@ class Exchange:
     def write(self, data: bytes) -> None:
         """See :class:`pubd.intake.http.route.Connection`."""
         self._channel.put(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    @property
+    def full(self) -> bool:
+        """See :class:`pubd.intake.http.route.Connection`."""
+        return self._channel.full
 
     def finish(self) -> None:
         """See :class:`pubd.intake.http.route.Connection`."""

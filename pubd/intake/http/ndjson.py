@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 NDJSON = "application/x-ndjson"
 #: Lines that are decoded and handed in before others have a turn.
 TURN = 1000
+#: Seconds until it is looked again whether the client has read.
+AGAIN = 0.25
 #: Lines and bytes of one stream that may be unanswered: enough to keep the spool busy, too little to fill the budget.
 MAX_LINES, MAX_BYTES = 5_000, 2 * 1024 * 1024
 
@@ -171,6 +173,11 @@ class NdjsonStream:
     def _take_turn(self) -> None:
         """Hand in some lines, and come back for the others."""
         if self._turn is not None or not self._lines:
+            return
+        if self._connection.full:
+            # A few bytes of lines can be megabytes of answers.
+            self._turn = self._clock.callLater(AGAIN, self._another_turn)
+            self._hold()
             return
         self._hand_in()
         self._hold()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes of body by which a client must get on within body_timeout: one byte a minute is no progress.
 PROGRESS = 1024
-#: Answers (bytes) that are kept here for a client which sends on and reads nothing.
-MAX_UNREAD = 4 * 1024 * 1024
+#: Answers (bytes) that are kept here for a client which sends on and reads nothing; and while too much is kept for all.
+MAX_UNREAD, FAIR = 4 * 1024 * 1024, 64 * 1024
 #: Seconds for a client to take its last answer, and bytes of it that are read and dropped meanwhile: a connection that
 #: is closed with something unread is reset, and its last answer may be lost.
 LINGER, LINGERING = 2.0, 4 * 1024 * 1024
@@ -38,16 +38,30 @@ class Stage(enum.Enum):
     CLOSING = "nothing more is read; the last answer goes out"
 
 
+class Unread:
+    """Answers (bytes) that are kept for all clients together; ``most`` is when it is too much."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.size = 0
+
+    @property
+    def too_much(self) -> bool:
+        """Whether nobody may have more than :data:`FAIR`."""
+        return self.size > self._most
+
+
 class PacedChannel(StrictChannel):
     """Knows at which stage it is. Subclasses say what is done there, and refuse what came too slowly."""
 
     transport: Any
 
-    def __init__(self, options: HttpOptions, clock: Any) -> None:
+    def __init__(self, options: HttpOptions, clock: Any, all_unread: Unread) -> None:
         super().__init__()
         self.options = options
         """May become others: they hold from the next deadline on."""
         self._clock = clock
+        self._all_unread = all_unread
         self._stage = Stage.IDLE
         self._deadline: float | None = None
         self._progress = 0
@@ -56,6 +70,8 @@ class PacedChannel(StrictChannel):
         """Why no more is read."""
         self._unread: list[bytes] = []
         self._unread_size = 0
+        self._with_transport = 0
+        """Bytes of what was unread that the transport has now, and the client has not."""
         self._dropped = 0
 
     @property
@@ -91,6 +107,8 @@ class PacedChannel(StrictChannel):
         self.closing = True
         super().connectionLost(reason)
         self._unread.clear()
+        self._all_unread.size -= self._unread_size + self._with_transport
+        self._unread_size = self._with_transport = 0
 
     def _to_idle(self) -> None:
         self._stage = Stage.IDLE
@@ -205,6 +223,7 @@ class PacedChannel(StrictChannel):
         self._waitingForTransport = False
         if self._stage is Stage.ANSWERING:
             self._deadline = None
+        self._has_read()
         self.flush()
         self.hold("unread", False)
         self._read_or_not()
@@ -222,12 +241,27 @@ class PacedChannel(StrictChannel):
         # The client sends on without reading. Many do, until everything is sent.
         self._unread.append(data)
         self._unread_size += len(data)
-        if self._unread_size > MAX_UNREAD:
+        self._all_unread.size += len(data)
+        kept = self._unread_size + self._with_transport
+        if self._unread_size > MAX_UNREAD or (self._all_unread.too_much and kept > FAIR):
             self.hold("unread", True)
+
+    @property
+    def full(self) -> bool:
+        """See :class:`pubd.intake.http.exchange.Connection`."""
+        return "unread" in self._holders
 
     def flush(self) -> None:
         """See :class:`pubd.intake.http.exchange.Connection`."""
         unread, self._unread = self._unread, []
+        self._with_transport += self._unread_size
         self._unread_size = 0
         if unread and not self._gone:
             self.transport.write(b"".join(unread))
+        if not self._waitingForTransport:
+            self._has_read()
+
+    def _has_read(self) -> None:
+        """The transport has nothing left of what it was given, or hardly anything."""
+        self._all_unread.size -= self._with_transport
+        self._with_transport = 0

@@ -59,6 +59,10 @@ class Connection(Protocol):
     def write(self, data: bytes) -> None:
         """Some of the answer's body."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the client has so much of the answer to read that there should be no more of it for now."""
+
     def finish(self) -> None:
         """The answer is complete."""
 

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory
 from twisted.web.http import datetimeToString
 
 from pubd.intake.http.channel import Channel
+from pubd.intake.http.pace import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -47,6 +48,7 @@ class Site(Factory):
         self.refusals = refusals
         self.clock = clock
         self.names = names
+        self.unread = Unread(options.max_unanswered)
         self.channels: set[Channel] = set()
         self.answers: Counter[int] = Counter()
         """By status, since the start."""
