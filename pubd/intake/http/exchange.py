@@ -57,8 +57,8 @@ class Connection(Protocol):
         """Some of an answer that is written bit by bit."""
 
     @property
-    def full(self) -> bool:
-        """Whether too much of it is unread already."""
+    def behind(self) -> bool:
+        """Whether so much of it is unread that there should be no more for now."""
 
     def flush(self) -> None:
         """Everything that was put, to the transport."""
@@ -332,9 +332,9 @@ class Exchange:
         self._channel.put(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     @property
-    def full(self) -> bool:
+    def behind(self) -> bool:
         """See :class:`pubd.intake.http.route.Connection`."""
-        return self._channel.full
+        return self._channel.behind
 
     def finish(self) -> None:
         """See :class:`pubd.intake.http.route.Connection`."""

@@ -174,7 +174,7 @@ class NdjsonStream:
         """Hand in some lines, and come back for the others."""
         if self._turn is not None or not self._lines:
             return
-        if self._connection.full:
+        if self._connection.behind:
             # A few bytes of lines can be megabytes of answers.
             self._turn = self._clock.callLater(AGAIN, self._another_turn)
             self._hold()

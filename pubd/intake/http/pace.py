@@ -247,7 +247,7 @@ class PacedChannel(StrictChannel):
             self.hold("unread", True)
 
     @property
-    def full(self) -> bool:
+    def behind(self) -> bool:
         """See :class:`pubd.intake.http.exchange.Connection`."""
         return "unread" in self._holders
 

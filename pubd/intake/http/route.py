@@ -60,7 +60,7 @@ class Connection(Protocol):
         """Some of the answer's body."""
 
     @property
-    def full(self) -> bool:
+    def behind(self) -> bool:
         """Whether the client has so much of the answer to read that there should be no more of it for now."""
 
     def finish(self) -> None:
