@@ -95,6 +95,8 @@ class Service:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = 0
+        """Permissions of the directory of private states."""
 
     def start(self) -> None:
         """From here on the sockets listen; the first who connects starts pubd."""
@@ -113,7 +115,9 @@ class Service:
         state = Path("/var/lib/pubd")
         if not state.is_symlink():
             state.symlink_to("private/pubd")
-        os.chmod(STATE.parent, 0o711)
+        # systemd mounts it for the service; here the user has to come through.
+        self._closed = self._closed or STATE.parent.stat().st_mode & 0o777
+        STATE.parent.chmod(0o711)
         Path("/run/pubd").mkdir(exist_ok=True)
         sockets = ("/run/pubd/http.sock", "/run/pubd/lines.sock")
         for path in sockets:
@@ -146,6 +150,8 @@ class Service:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)
+        if self._closed:
+            STATE.parent.chmod(self._closed)
 
     def stop(self) -> str:
         """What it said."""
@@ -281,7 +287,7 @@ def main() -> None:
         sys.exit("check_deb: only root can install packages; run it as root")
     if options.here and shutil.which("pubd", path="/usr/bin"):
         sys.exit("check_deb: pubd is installed on this machine, and would be purged; leave out --here")
-    deb = options.deb or built()
+    deb = options.deb.resolve() if options.deb else built()
     told = run("lintian", "--allow-root", "--fail-on=error,warning", deb)
     say(f"lintian: {told.strip() or 'nothing to say'}")
     with Node() as node:

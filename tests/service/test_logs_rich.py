@@ -19,6 +19,7 @@ import pika
 import pytest
 
 from pubd.access.tokens import hash_of, new_token
+from tests.operating import Values
 from tests.rabbitmq import Node, free_ports
 from tests.service.conftest import Run
 from tests.service.process import Program, until
@@ -77,7 +78,7 @@ class Day:
         text = CONFIG.format(url=url, port=self.port, hash=hash_of(self.token), level=level)
         (directory / "pubd.toml").write_text(text)
         self.program: Program = run("twistd", "-n", "--pidfile=", "pubd", "--config", "pubd.toml")
-        self.program.says("listening on")
+        self.program.says(f"listening on tcp:{self.port}")
         until(lambda: self.ask("GET", "/readyz")[0] == 200, what=lambda: self.program.output)
 
     def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, Any]:
@@ -98,6 +99,9 @@ class Day:
 
     def awaits(self, id: str, state: str) -> None:
         until(lambda: self.state(id) == state, what=lambda: f"{self.state(id)}: {self.program.output}")
+
+    def is_connected(self) -> bool:
+        return Values(self.ask("GET", "/metrics")[1].decode())("pubd_link_state", state="ready") == 1
 
     def state(self, id: str) -> str:
         return str(json.loads(self.ask("GET", f"/messages/{id}")[1])["state"])
@@ -152,7 +156,7 @@ def test_everything_is_told_and_no_secret(run: Run, own_node: Node, tmp_path: Pa
     own_node.close_all_connections()
     day.program.says("ACCESS_REFUSED")
     own_node.ctl("change_password", user, PASSWORD)
-    until(lambda: day.ask("GET", "/status")[1].find(b'"ready"') > 0, 60, lambda: day.program.output)
+    until(day.is_connected, 90, lambda: day.program.output)
     day.awaits(day.hand_in(), "confirmed")
     own_node.set_memory_alarm(True)
     day.hand_in()

@@ -51,7 +51,7 @@ class Traced:
         (directory / "pubd.toml").write_text(CONFIG.format(url=url, port=self.port, endpoint=endpoint))
         environment = {"OTEL_BSP_SCHEDULE_DELAY": "100", **environment}
         self.program: Program = run("twistd", "-n", "--pidfile=", "pubd", "--config", "pubd.toml", **environment)
-        self.program.says("listening on")
+        self.program.says(f"listening on tcp:{self.port}")
         until(lambda: self.ask("GET", "/readyz")[0] == 200, what=lambda: self.program.output)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
@@ -202,7 +202,11 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end(run: Run, url: 
         config.write_text(config.read_text().replace('"2s"', '"600s"'))
         daemon.stop()
         daemon.program = run("twistd", "-n", "--pidfile=", "pubd", "--config", "pubd.toml")
-        until(lambda: "listening on" in daemon.program.output and daemon.ask("GET", "/readyz")[0] == 200)
+        until(
+            lambda: (
+                f"listening on tcp:{daemon.port}" in daemon.program.output and daemon.ask("GET", "/readyz")[0] == 200
+            )
+        )
         assert daemon.ask("POST", "/messages", message("m"), **SAMPLED)[0] == 202
         assert len(arrived(url, 1)) == 1
         output = daemon.stop()
