@@ -61,6 +61,8 @@ SWEEP = 1.0
 BLOCKED = 1.0
 #: Seconds that a page of a list may take.
 FIND = 0.05
+#: Seconds that a search may take: long enough for a million messages on an idle machine.
+SEARCH = 1.0
 
 
 class BrokerSide(Protocol):
@@ -443,6 +445,25 @@ class Publisher(Service):
     def count(self, query: Query) -> Deferred[Counted]:
         """Count messages, whatever the query's limit; where there is a ``next`` it ended for want of time."""
         return Deferred.fromCoroutine(self._count(query))
+
+    def search(self, message_id: str, before: str | None = None, limit: int = 100) -> Deferred[Page]:
+        """Messages to which the application gave this ``message_id``, the last one accepted first.
+
+        As no index leads to them it may end before everything was looked at: then ``next`` is what to go on ``before``.
+        """
+        return Deferred.fromCoroutine(self._search(message_id, before, limit))
+
+    async def _search(self, message_id: str, before: str | None, limit: int) -> Page:
+        until = self._reactor.seconds() + SEARCH
+        found: list[Record] = []
+        while True:
+            page = await self._spool.search(message_id, before)
+            found += page.records
+            if len(found) > limit:
+                return Page(tuple(found[:limit]), found[limit - 1].id)
+            if page.next is None or self._reactor.seconds() >= until:
+                return Page(tuple(found), page.next)
+            before = page.next
 
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""

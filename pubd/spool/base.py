@@ -407,6 +407,13 @@ class Spool(Protocol):
     def count(self, query: Query) -> Deferred[Counted]:
         """Count messages, whatever the ``limit``; likewise."""
 
+    def search(self, message_id: str, before: str | None = None) -> Deferred[Page]:
+        """Those that the application gave this ``message_id``, the last one accepted first, as :meth:`find` lists.
+
+        No index leads to them, which each message would pay for: a bounded number is looked at, and ``next`` is what to
+        give as ``before`` to look on. None: everything was looked at.
+        """
+
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled, None if nothing is known of it.
 

@@ -174,6 +174,22 @@ class Listing:
             ends += [] if row is None else [row[0]]
         return min(ends, default=None)
 
+    def search(self, message_id: str, before: str | None) -> Page:
+        """Those among the :data:`STEP` rows before, the newest first."""
+        end = self._base.ids.seq_of(before) if before is not None else LAST
+        if end is None:
+            return Page((), None)
+        first, seen, found = self._base.one(
+            "SELECT min(seq), count(*), group_concat(seq) FILTER (WHERE message_id = ?) "
+            "FROM (SELECT seq, message_id FROM message WHERE seq < ? ORDER BY seq DESC LIMIT ?)",
+            (message_id, end, STEP),
+        )
+        seqs = sorted(map(int, found.split(",")), reverse=True) if found is not None else []
+        more = first if seen == STEP else None
+        if len(seqs) > MAX_PAGE:
+            seqs, more = seqs[:MAX_PAGE], seqs[MAX_PAGE - 1]
+        return Page(tuple(reversed(self._records(seqs))), self._base.ids.id_of(more) if more is not None else None)
+
     def _records(self, seqs: Sequence[int]) -> list[Record]:
         if not seqs:
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import secrets
 import time
 from collections import deque
@@ -571,6 +572,16 @@ class MemorySpool:
                 reason.cause.value if reason else None, reason.code if reason else None, reason.text if reason else None
             )
         )
+
+    def search(self, message_id: str, before: str | None = None) -> Deferred[Page]:
+        end = self._ids.seq_of(before) if before is not None else math.inf
+        if end is None:
+            return succeed(Page((), None))
+        # Those that pubd named are found by their id.
+        seqs = [seq for seq, entry in self._held.items() if entry.message_id == message_id != entry.id]
+        seqs += [seq for seq, record in self._records.items() if record.message_id == message_id != record.id]
+        records = [record for seq in sorted(seqs, reverse=True) if seq < end and (record := self._record(seq))]
+        return succeed(Page(tuple(records), None))
 
     def content(self, id: str) -> Deferred[Entry | None]:
         seq = self._ids.seq_of(id)

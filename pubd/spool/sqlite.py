@@ -208,6 +208,9 @@ class SqliteSpool:
     def count(self, query: Query) -> Deferred[Counted]:
         return self._ask(lambda store: store.listing.count(query), writes=False)
 
+    def search(self, message_id: str, before: str | None = None) -> Deferred[Page]:
+        return self._ask(lambda store: store.listing.search(message_id, before), writes=False)
+
     def content(self, id: str) -> Deferred[Entry | None]:
         return self._ask(lambda store: store.listing.content(id), writes=False)
 

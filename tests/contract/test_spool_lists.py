@@ -106,6 +106,42 @@ async def test_messages_are_listed_in_order_of_acceptance_by_state_and_exchange(
     assert first.in_flight
 
 
+async def searched(bench: Bench, message_id: str) -> list[str]:
+    """The ids that a search gives in the end."""
+    found: list[str] = []
+    before = None
+    while True:
+        page = await bench.spool.search(message_id, before)
+        found += [record.id for record in page.records]
+        if page.next is None:
+            return found
+        before = page.next
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("step", "most"), [(2, 1), (3, 1000), (5000, 2), (5000, 1000)])
+async def test_messages_are_found_by_the_message_id_that_the_application_gave(
+    bench: Bench, step: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "STEP", step)
+    monkeypatch.setattr(listing, "MAX_PAGE", most)
+    spool = await bench.open()
+    sent = await bench.append("a", "b", "a", "a", "c", "\0", "ä", "b")
+    own = bench.entry("own")
+    own.message_id = own.id
+    await spool.append([own])
+    by_name = {name: [entry.id for entry in reversed(sent) if entry.message_id == name] for name in "abc\0ä"}
+    for name, ids in by_name.items():
+        assert await searched(bench, name) == ids
+    (claimed,) = await bench.claim(1)
+    await spool.settle([], [parked(claimed)])
+    await spool.discard([claimed.id], "why")
+    assert await searched(bench, "a") == by_name["a"]
+    assert await searched(bench, "nobody's") == []
+    assert await searched(bench, own.id) == [], "that is what its id is for"
+    assert await spool.search("a", "not an id") == Page((), None)
+
+
 @pytest_twisted.ensureDeferred
 async def test_who_handed_a_message_in_is_recorded(bench: Bench) -> None:
     spool = await bench.open()
