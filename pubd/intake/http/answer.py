@@ -53,6 +53,14 @@ class Refusal(PubdError):
         self.close = close
 
 
+class Shown(PubdError):
+    """An error for which the answer is made already, in another form than that of the API."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("see the answer")
+        self.answer = answer
+
+
 def as_json(value: Any) -> bytes:
     """Compact JSON, all ASCII."""
     return json.dumps(value, separators=(",", ":")).encode("ascii")
@@ -74,6 +82,8 @@ def problem_answer(found: Problem, *, headers: _Headers = (), close: bool = Fals
 
 def error_answer(error: PubdError) -> Answer:
     """The answer to any error of pubd's."""
+    if isinstance(error, Shown):
+        return error.answer
     if isinstance(error, Refusal):
         return problem_answer(error.problem, headers=error.headers, close=error.close)
     return problem_answer(problem_of(error))

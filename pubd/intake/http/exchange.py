@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from pubd.errors import NotAllowed, NotAuthenticated, PubdError, PublisherStopped
 from pubd.intake.http import identity
-from pubd.intake.http.answer import Answer, Refusal, error_answer, problem_answer
+from pubd.intake.http.answer import Answer, Refusal, Shown, error_answer, problem_answer
 from pubd.intake.http.coding import decoder
 from pubd.intake.http.inflow import Inflow
 from pubd.intake.peer import principal_of_peer
@@ -116,8 +116,18 @@ class Exchange:
         if site.stopping:
             raise PublisherStopped("pubd is stopping; nothing was accepted")
         action = self._action = site.routes.action(request)
+        if action.shown is None:
+            self._admit(action, length)
+            return
+        try:
+            self._admit(action, length)
+        except PubdError as error:
+            raise Shown(action.shown(error)) from None
+
+    def _admit(self, action: Action, length: int | None) -> None:
+        site, request = self._site, self.request
         if not action.everybody:
-            self._identify()
+            self._identify(own_page=action.shown is not None)
             if action.operate and not request.principal.operate:
                 site.refusals.not_operating(request.principal, "look at messages or decide about them")
                 raise NotAllowed("it does not operate")
@@ -127,7 +137,7 @@ class Exchange:
             return
         self._expect_body(action, length)
 
-    def _identify(self) -> None:
+    def _identify(self, *, own_page: bool) -> None:
         request, site, peer = self.request, self._site, self._channel.peer
         headers = request.headers
         try:
@@ -135,11 +145,15 @@ class Exchange:
                 headers, site.access, lambda: principal_of_peer(peer, site.access)
             )
             request.who = request.principal.name
-            if not by_token:
+            if by_token:
+                identity.check_not_another_page(headers)
+            else:
                 if peer.uid is not None:
                     request.who += f" (uid {peer.uid})"
                 over_ip = peer.uid is None and not peer.certificate
-                identity.check_not_a_web_page(request.method, headers, over_ip=over_ip, names=site.names)
+                identity.check_not_a_web_page(
+                    request.method, headers, over_ip=over_ip, names=site.names, own_page=own_page
+                )
         except (NotAuthenticated, Refusal) as error:
             site.refusals.unknown(f"http: {peer.text}", str(error))
             raise
@@ -265,11 +279,11 @@ class Exchange:
         try:
             answer = action.act(request)
         except PubdError as error:
-            self._channel.answer(error_answer(error))
+            self._channel.answer(self._told(error))
             return
         except Exception:
             self.log.failure("a request failed; please report this")
-            self._channel.answer(MISTAKE)
+            self._channel.answer(self._mistake())
             return
         if isinstance(answer, Answer):
             self._channel.answer(answer)
@@ -280,10 +294,18 @@ class Exchange:
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, PubdError):
-            self._channel.answer(error_answer(failure.value))
+            self._channel.answer(self._told(failure.value))
             return
         self.log.failure("a request failed; please report this", failure)
-        self._channel.answer(MISTAKE)
+        self._channel.answer(self._mistake())
+
+    def _told(self, error: PubdError) -> Answer:
+        shown = self._action.shown if self._action is not None else None
+        return shown(error) if shown is not None else error_answer(error)
+
+    def _mistake(self) -> Answer:
+        shown = self._action.shown if self._action is not None else None
+        return shown(PubdError("pubd made a mistake; its log says more")) if shown is not None else MISTAKE
 
     def _lost_sight(self, failure: Failure) -> None:
         self.log.failure("an answer could not be written; please report this", failure)

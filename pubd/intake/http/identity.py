@@ -55,21 +55,38 @@ def _token_in(authorization: str) -> str | None:
     return password or None
 
 
-def check_not_a_web_page(method: str, headers: Mapping[str, str], *, over_ip: bool, names: Collection[str]) -> None:
+def check_not_a_web_page(
+    method: str, headers: Mapping[str, str], *, over_ip: bool, names: Collection[str], own_page: bool = False
+) -> None:
     """Refuse (403) what a browser sends on behalf of a web page; for requests without a token.
 
     A page of any site can make a browser on this host POST to a loopback address, and then it sends Origin. By DNS
     rebinding it can even read, and then Host has the name of the attacker's site: ``names``, addresses and localhost
-    are what it may be.
+    are what it may be. ``own_page``: pubd's own page may send it.
     """
     origin = headers.get("origin")
     host = headers.get("host", "")
-    if origin is not None and not (method in _READING and origin.partition("://")[2].lower() == host.lower()):
+    if origin is not None and not ((own_page or method in _READING) and _is_own(origin, host)):
         raise Refusal("not-allowed", "web pages need a token", field="origin")
     if over_ip and host and not _is_ours(host, names):
         raise Refusal(
             "not-allowed", "without a token the host must be an address, localhost or this host's name", field="host"
         )
+
+
+def check_not_another_page(headers: Mapping[str, str]) -> None:
+    """Refuse (403) what a page of another site makes a browser send with the password that it keeps for this one.
+
+    A browser shows Basic credentials by itself, whoever wants it to; those of Bearer only a program that has them.
+    """
+    origin = headers.get("origin")
+    is_basic = headers.get("authorization", "").partition(" ")[0].lower() == "basic"
+    if is_basic and origin is not None and not _is_own(origin, headers.get("host", "")):
+        raise Refusal("not-allowed", "pages of other sites may not do that; programs show Bearer", field="origin")
+
+
+def _is_own(origin: str, host: str) -> bool:
+    return origin.partition("://")[2].lower() == host.lower()
 
 
 def _is_ours(host: str, names: Collection[str]) -> bool:

@@ -45,6 +45,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The OpenAPI document of these routes. KeyError: one of them is not described, which is a mistake."""
     paths: dict[str, Any] = {}
     for route in routes:
+        if not route.api:
+            continue
         paths[route.path.replace("*}", "}")] = {
             method.lower(): _operation(action, operation(route.path, method))
             for method, action in sorted(route.actions.items())

@@ -10,7 +10,7 @@ from pubd.intake.http.answer import Answer, Refusal
 from pubd.intake.http.request import percent_decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from twisted.internet.defer import Deferred
 
@@ -85,7 +85,8 @@ class Action:
     """How one method of a route is answered.
 
     ``media``: the types a body may have, None: any; empty: there is no body. ``decode``: undo its Content-Encoding.
-    ``operate``: only for principals that may. ``everybody``: nobody needs to say who they are.
+    ``operate``: only for principals that may. ``everybody``: nobody needs to say who they are. ``shown``: it is a part
+    of pubd's own page, whose errors are told in that form, and which may send its forms.
     """
 
     act: Act
@@ -94,17 +95,19 @@ class Action:
     operate: bool = False
     everybody: bool = False
     open: Open | None = None
+    shown: Callable[[PubdError], Answer] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Route:
     """``path`` as ``/messages/{id}``: a placeholder stands for one segment, as ``{key*}`` at the end for any rest.
 
-    HEAD comes with GET, and OPTIONS with everything.
+    HEAD comes with GET, and OPTIONS with everything. ``api``: it is for programs, and in /openapi.json.
     """
 
     path: str
     actions: Mapping[str, Action]
+    api: bool = True
 
     @property
     def allow(self) -> str:
