@@ -3,8 +3,8 @@
 The daemon as a user runs it, on a spool in which 1,000,000 messages wait for an exchange that is paused and 100,000 are
 parked. How long each question of an operator takes, and the commands ``pubd status`` and ``pubd list`` as a whole; and
 how many messages a second are published beside that, in turns without anybody looking and with an operator who asks
-for status, parked messages, a list and a filter that leads to nothing, once a second. The broker is that of
-PUBD_BROKER_URL, or a private one.
+for the status page, status, parked messages, a list and a filter that leads to nothing, once a second. The broker is
+that of PUBD_BROKER_URL, or a private one.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ RARE = 100_000
 BATCH = 1000
 #: What an operator asks for, and what it is called.
 QUESTIONS = {
+    "the status page": "/",
+    "the status page, parked ones of an exchange": "/?exchange=parked",
     "status": "/status",
     "metrics": "/metrics",
     "list": "/messages",
@@ -72,7 +74,15 @@ QUESTIONS = {
     "count all": "/messages/count",
 }
 #: What is asked once a second, while messages are published.
-ROUND = ("/status", QUESTIONS["list parked, a page of 1,000"], "/messages", QUESTIONS["by routing key, ready, none"])
+ROUND = (
+    "/",
+    "/status",
+    QUESTIONS["list parked, a page of 1,000"],
+    "/messages",
+    QUESTIONS["by routing key, ready, none"],
+)
+#: May take longer: no index leads to it.
+SEARCH = "/page/search?q=nobody"
 COMMANDS = (("status",), ("list",), ("list", "--state", "parked"))
 
 
@@ -269,6 +279,7 @@ def measure(url: str, directory: Path, options: argparse.Namespace) -> dict[str,
                 f"pubd {' '.join(words)}": [command(daemon.http, *words) for _ in range(max(1, options.times // 5))]
                 for words in COMMANDS
             }
+            commands["search by message_id, none"] = [ask(daemon.http, SEARCH) for _ in range(options.times // 5)]
     return report(quiet, looked, answers, commands, meanwhile) | {"file_size": size, "disk": disk(directory)}
 
 

@@ -150,7 +150,8 @@ def _for_link(link: dict[str, Any]) -> str:
         return _STOPPED_BY_CREDENTIALS
     if "certificate" in text or "tls" in text or "ssl" in text:
         return "correct the certificates: cacertfile=, certfile=, keyfile= in [broker] urls, or RabbitMQ's own"
-    if link["state"] in ("connecting", "handshake", "opening", "idle"):
+    # Later on it is one of many tries, whatever its state is just now.
+    if link["state"] in ("connecting", "handshake", "opening", "idle") and not text:
         return "wait a moment; if it stays like this, look whether RabbitMQ is well: 'rabbitmq-diagnostics status'"
     return (
         "start RabbitMQ on its host: 'systemctl start rabbitmq-server'; or correct [broker] urls in pubd.toml. pubd "

@@ -15,9 +15,11 @@ from pubd.access import Access, Quotas, Refusals
 from pubd.intake.diary import FileDiary
 from pubd.intake.directory import DirectoryIntake
 from pubd.intake.door import Door
+from pubd.intake.http.decisions import Decisions
 from pubd.intake.http.foreign import foreign_routes
 from pubd.intake.http.intake import HttpIntake
-from pubd.intake.http.status import SpoolFacts, WayIn, address_text, status_routes
+from pubd.intake.http.page.routes import page_routes
+from pubd.intake.http.status import SpoolFacts, Status, WayIn, address_text
 from pubd.intake.lines import LinesIntake
 from pubd.intake.prepared import Prepared, together
 from pubd.intake.schedule import ScheduleIntake
@@ -258,11 +260,19 @@ class Intakes(InTurn):
         foreign = foreign_routes(
             door=door, clock=self._reactor, vhosts=self._vhosts, refusal=partial(_refusal, publisher)
         )
-        status = status_routes(
+        status = Status(
             publisher=publisher,
             spool=self._facts,
             ways=self._ways_in,
             look=self._operating.look,
+            clock=self._reactor,
+            wall=time.time,
+        )
+        page = page_routes(
+            status=status,
+            held=publisher,
+            verdicts=Decisions(publisher),
+            history=self._operating.lately,
             clock=self._reactor,
             wall=time.time,
         )
@@ -274,7 +284,7 @@ class Intakes(InTurn):
             held=publisher,
             refusals=self._refusals,
             authenticated=bool(config.access.principals),
-            routes=lambda waits: (*own, *status(waits), *foreign(waits)),
+            routes=lambda waits: (*own, *status.routes(), *page, *foreign(waits)),
             ready=lambda: publisher.ready,
             failed=self._failed,
         )

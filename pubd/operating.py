@@ -114,17 +114,19 @@ class Operating:
         after = arguments.get("after")
         if after is not None and not (after.isascii() and after.isdigit() and len(after) <= _DIGITS):
             raise Refusal("malformed", "must be the last of a former answer", field="after")
+        return json_answer(self.lately(last, int(after) if after is not None else None))
+
+    def lately(self, last: float, after: int | None = None) -> dict[str, Any]:
+        """What ``GET /history`` answers for the ``last`` seconds."""
         history = self.history
         series = history.series(last)
-        samples = series.samples(last=last, after=int(after) if after is not None else None)
-        return json_answer(
-            {
-                "interval": series.interval,
-                "last": series.next - 1,
-                "time": [round(history.moment(sample.at), 3) for sample in samples],
-                **dict(columns(samples)),
-            }
-        )
+        samples = series.samples(last=last, after=after)
+        return {
+            "interval": series.interval,
+            "last": series.next - 1,
+            "time": [round(history.moment(sample.at), 3) for sample in samples],
+            **dict(columns(samples)),
+        }
 
     async def _ready(self, _: Request) -> Answer:
         await self.health.ask()

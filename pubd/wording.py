@@ -5,11 +5,14 @@ Nothing that comes out of here moves a cursor, or turns the order of what is aro
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 #: States in which pubd answers for a message no more, and has its body no more.
 SETTLED = ("confirmed", "expired", "discarded")
+#: A command in a sentence, in quotes.
+COMMAND = re.compile(r"'(?:pubd|rabbitmq[a-z-]*|df|dmesg)( [^']*)?'")
 _BY_PERSON = ("discarded by an operator", "held by an operator")
 _HELD = "held by an operator"
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")

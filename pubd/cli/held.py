@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pubd.cli.pages import PAGE, pages
 from pubd.cli.screen import Column
-from pubd.wording import exchange, reason, since
+from pubd.grouping import groups
+from pubd.wording import exchange, since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,27 +24,10 @@ def held_objects(daemon: Daemon) -> list[dict[str, Any]]:
 
     Of the first thousand parked messages: more would take as long as there are.
     """
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
-    seen = 0
-    for found, _ in pages(daemon, {"state": "parked"}, limit=PAGE):
-        for record in found:
-            why = reason(record["reason"])
-            group = groups.setdefault(
-                (record["exchange"], why),
-                {
-                    "count": 0,
-                    "exchange": record["exchange"],
-                    "reason": why,
-                    "oldest": record["accepted_at"],
-                    "id": record["id"],
-                },
-            )
-            group["count"] += 1
-            seen += 1
-    return sorted(groups.values(), key=lambda group: -group["count"])
+    return groups(record for found, _ in pages(daemon, {"state": "parked"}, limit=PAGE) for record in found)
 
 
-def held_table(screen: Screen, groups: Sequence[dict[str, Any]], parked: int, now: float) -> None:
+def held_table(screen: Screen, held: Sequence[dict[str, Any]], parked: int, now: float) -> None:
     """The largest groups."""
     columns = (
         Column("PARKED", width=9, right=True),
@@ -53,11 +37,11 @@ def held_table(screen: Screen, groups: Sequence[dict[str, Any]], parked: int, no
     )
     rows = [
         (f"{group['count']:,}", since(group["oldest"], now), exchange(group["exchange"]), group["reason"])
-        for group in groups[:MOST]
+        for group in held[:MOST]
     ]
     screen.table(columns, rows)
-    seen = sum(group["count"] for group in groups)
+    seen = sum(group["count"] for group in held)
     if seen < parked:
         screen.line(f"of the first {seen:,}; {parked:,} are parked in all: pubd list --state parked")
-    if len(groups) > MOST:
-        screen.line(f"and for {len(groups) - MOST:,} more reasons: pubd status --json")
+    if len(held) > MOST:
+        screen.line(f"and for {len(held) - MOST:,} more reasons: pubd status --json")

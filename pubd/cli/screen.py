@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ import click
 
 from pubd.cli.failure import BROKEN_PIPE, Failure
 from pubd.cli.source import is_terminal
-from pubd.wording import plain
+from pubd.wording import COMMAND, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 WIDTH = 80
 #: What stands for a space that no line ends at; plain text has none.
 _GLUE = "\xa0"
-_COMMAND = re.compile(r"'(?:pubd|rabbitmq[a-z-]*|df|dmesg)( [^']*)?'")
 
 STYLES = {
     "parked": "red",
@@ -122,7 +120,7 @@ def wrapped(text: str, *, width: int, first: str = "", rest: str = "") -> Iterat
     """``text`` in lines of at most so many characters; longer words, and commands in ' ', stay in one piece."""
     import textwrap
 
-    whole = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), plain(text))
+    whole = COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), plain(text))
     for line in textwrap.wrap(
         whole, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
     ):

@@ -97,11 +97,12 @@ def test_the_wheel_holds_pubd_and_its_plugin_and_nothing_else(source: Path, whee
     expected = {
         str(path.relative_to(source))
         for path in [*source.glob("pubd/**/*"), *source.glob("twisted/plugins/*.py")]
-        if path.is_file() and path.suffix in {".py", ".sql", ".typed"}
+        if path.is_file()
     }
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == expected
+    assert {"pubd/intake/http/page/static/uplot.LICENSE", "pubd/intake/http/page/templates/base.html"} <= names
     assert {"pubd/py.typed", "twisted/plugins/pubd_plugin.py"} <= names
     assert not {"twisted/__init__.py", "twisted/plugins/__init__.py"} & names
 

@@ -76,10 +76,14 @@ class Decisions:
     async def many(self, request: Request, *, verb: Verb) -> Answer:
         """``{"id", "state"}`` for each, or ``{"error"}``."""
         ids, reason = _asked(request, ("ids", "reason") if verb in _REASONED else ("ids",))
+        return json_answer(await self.each(request, verb, ids, reason))
+
+    async def each(self, request: Request, verb: Verb, ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
+        """The same for ids that are all different; who decides is whoever sent ``request``."""
         done = set(await self._decided(request, verb, ids, reason))
         told = dict.fromkeys(done, _STATES[verb]) if verb in _STATES else {}
         records = await self._records([id for id in ids if id not in told])
-        return json_answer([_changed(id, told[id]) if id in told else _left(verb, id, records[id], done) for id in ids])
+        return [_changed(id, told[id]) if id in told else _left(verb, id, records[id], done) for id in ids]
 
     async def _decided(self, request: Request, verb: Verb, ids: Sequence[str], reason: str) -> Collection[str]:
         held, who = self._held, request.who

@@ -30,7 +30,8 @@ PAGE, MOST = 100, 1000
 FILTERS = ("state", "exchange", "routing_key", "ordering_key", "reason", "held", "older_than", "newer_than")
 #: States in which pubd still answers for a message.
 OPEN = (State.READY, State.DEFERRED, State.PARKED)
-_ID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+#: An id as pubd writes it, or in capitals.
+ID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Held(Protocol):
@@ -77,7 +78,7 @@ class Messages:
         if body or properties:
             entry = await self._held.content(id)
             if entry is not None:
-                shown["message"] = _content(entry if body else _bodiless(entry))
+                shown["message"] = content_object(entry if body else bodiless(entry))
         return json_answer(shown)
 
     async def list(self, request: Request) -> Answer:
@@ -102,13 +103,15 @@ async def known(held: Held, id: str) -> Record:
     return record
 
 
-def _bodiless(entry: Entry) -> Entry:
+def bodiless(entry: Entry) -> Entry:
+    """The same without its body."""
     found = copy(entry)
     found.body = b""
     return found
 
 
-def _content(entry: Entry) -> dict[str, Any]:
+def content_object(entry: Entry) -> dict[str, Any]:
+    """The message itself as JSON, or what is left of it."""
     try:
         return wire.encode(entry)
     except InvalidMessage:
@@ -145,7 +148,7 @@ def _query(arguments: dict[str, str], now: float) -> Query:
 def after_of(arguments: dict[str, str]) -> str | None:
     """The id of a message. Refuses (400) anything else."""
     after = arguments.get("after")
-    if after is not None and not _ID.fullmatch(after):
+    if after is not None and not ID.fullmatch(after):
         raise Refusal("malformed", "must be the id of a message, such as the next of a page", field="after")
     return after
 

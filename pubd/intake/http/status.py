@@ -111,66 +111,75 @@ class Status:
         # As twistd may change its directory afterwards.
         self._path = os.path.abspath(path) if (path := spool().path) is not None else None
 
+    @property
+    def retain(self) -> float:
+        """Seconds for which settled messages stay known."""
+        return self._spool().retain
+
     async def get(self, request: Request) -> Answer:
         """The object Status of /openapi.json."""
         request.arguments(())
+        return json_answer(await self.facts())
+
+    def routes(self) -> Iterable[Route]:
+        """For the HTTP intake."""
+        return (Route(path="/status", actions={"GET": Action(act=self.get, operate=True)}),)
+
+    async def facts(self) -> dict[str, Any]:
+        """The object itself."""
         look = await self._look()
         publisher = self._publisher
         refusal = publisher.refusal
         status, account = publisher.status(), publisher.account()
         books = account.books
-        return json_answer(
-            {
-                "version": __version__,
-                "pid": os.getpid(),
-                "time": moment_text(self._wall()),
-                "uptime": round(self._clock.seconds() - self._started, 3),
-                "accepting": publisher.ready and look.answers,
-                "refusal": str(refusal) if refusal is not None else None,
-                "troubles": list(look.troubles),
-                "link": {
-                    "state": status.link.value,
-                    # Without its password: see BrokerUrl.
-                    "url": status.url,
-                    "reason": reason_object(status.reason),
-                    "blocked": status.blocked,
-                },
-                "refused": [
-                    {"declaration": str(each.declaration), "reason": reason_object(each.reason)}
-                    for each in status.refused
-                ],
-                "lanes": [
-                    {
-                        "exchange": lane.exchange,
-                        "state": lane.state.value,
-                        "reason": reason_object(lane.reason),
-                        "in_flight": lane.in_flight,
-                        "bytes": lane.in_flight_bytes,
-                        "suspects": lane.suspects,
-                        "paused": lane.paused,
-                    }
-                    for lane in status.lanes
-                ],
-                "pauses": list(map(pause_object, publisher.pauses)),
-                "books": attrs.asdict(books) | {"held": books.held, "difference": books.difference},
-                "deliveries": {
-                    "published": account.published,
-                    "pending": account.pending,
-                    "acked": account.acked,
-                    "nacked": account.nacked,
-                    "returned": account.returned,
-                    "lost": account.lost,
-                    "poison": account.poison,
-                },
-                "oldest": moment_text(look.oldest),
-                "clock": look.clock,
-                "spool": self._spool_object(look.answers),
-                "intakes": [
-                    {"name": way.name, "listens": list(way.listens), "connections": way.connections}
-                    for way in self._ways()
-                ],
-            }
-        )
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "time": moment_text(self._wall()),
+            "uptime": round(self._clock.seconds() - self._started, 3),
+            "accepting": publisher.ready and look.answers,
+            "refusal": str(refusal) if refusal is not None else None,
+            "troubles": list(look.troubles),
+            "link": {
+                "state": status.link.value,
+                # Without its password: see BrokerUrl.
+                "url": status.url,
+                "reason": reason_object(status.reason),
+                "blocked": status.blocked,
+            },
+            "refused": [
+                {"declaration": str(each.declaration), "reason": reason_object(each.reason)} for each in status.refused
+            ],
+            "lanes": [
+                {
+                    "exchange": lane.exchange,
+                    "state": lane.state.value,
+                    "reason": reason_object(lane.reason),
+                    "in_flight": lane.in_flight,
+                    "bytes": lane.in_flight_bytes,
+                    "suspects": lane.suspects,
+                    "paused": lane.paused,
+                }
+                for lane in status.lanes
+            ],
+            "pauses": list(map(pause_object, publisher.pauses)),
+            "books": attrs.asdict(books) | {"held": books.held, "difference": books.difference},
+            "deliveries": {
+                "published": account.published,
+                "pending": account.pending,
+                "acked": account.acked,
+                "nacked": account.nacked,
+                "returned": account.returned,
+                "lost": account.lost,
+                "poison": account.poison,
+            },
+            "oldest": moment_text(look.oldest),
+            "clock": look.clock,
+            "spool": self._spool_object(look.answers),
+            "intakes": [
+                {"name": way.name, "listens": list(way.listens), "connections": way.connections} for way in self._ways()
+            ],
+        }
 
     def _spool_object(self, answers: bool) -> dict[str, Any]:
         facts = self._spool()
@@ -198,10 +207,7 @@ def status_routes(
     """For :class:`pubd.intake.http.intake.HttpIntake`; see :class:`Status`."""
     status = Status(publisher=publisher, spool=spool, ways=ways, look=look, clock=clock, wall=wall)
 
-    def routes(_: Waits) -> Iterable[Route]:
-        return (Route(path="/status", actions={"GET": Action(act=status.get, operate=True)}),)
-
-    return routes
+    return lambda _: status.routes()
 
 
 def address_text(address: IAddress) -> str:

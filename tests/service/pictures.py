@@ -1,0 +1,110 @@
+"""The pictures of docs/page.rst: ``python -m tests.service.pictures [DIRECTORY]``, docs/images unless another is given.
+
+Takes about four minutes: charts want to have something on them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.chromium import DESK, PHONE, Chromium
+from tests.integration.spooled import bind, declare
+from tests.rabbitmq import Node, free_ports
+from tests.service.process import Program, until
+from tests.service.served_page import ServedPage, fill
+
+MILLION = 1_000_000
+
+
+@contextmanager
+def serving(broker: str, *, messages: int = 0, parked: int = 0) -> Iterator[ServedPage]:
+    """A daemon of its own, with so many messages."""
+    programs: list[Program] = []
+
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+
+        def run(*command: Any) -> Program:
+            programs.append(Program(directory, command))
+            return programs[-1]
+
+        if messages:
+            fill(directory / "pubd.db", messages, parked=parked)
+        yield ServedPage(run, directory, broker)
+        for program in programs:
+            program.interrupt()
+            program.ends()
+
+
+@contextmanager
+def traffic(page: ServedPage, *keys: str) -> Iterator[None]:
+    """Messages for ``orders``, until the end."""
+    over = threading.Event()
+
+    def go() -> None:
+        n = 0
+        while not over.wait(0.01):
+            page.submit(exchange="orders", routing_key=keys[n % len(keys)], message_id=f"order-{n}", type="order")
+            n += 1
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def seen(page: ServedPage, chromium: Chromium, path: Path, **look: Any) -> None:
+    """What is in the window, when its charts are drawn."""
+    chromium.look(**look)
+    chromium.open(page.url)
+    chromium.until(lambda: len(chromium.all("#charts canvas")) == 4, "the charts")
+    time.sleep(1)
+    chromium.picture(path)
+    print(path, f"{path.stat().st_size:,} bytes")
+
+
+def main(directory: Path, wait: Callable[[float], None] = time.sleep) -> None:
+    directory.mkdir(exist_ok=True)
+    node = Node()
+    node.start()
+    with tempfile.TemporaryDirectory() as profile:
+        chromium = Chromium(Path(profile))
+        try:
+            declare(node.url, "orders", "direct")
+            bind(node.url, "orders", "new-orders", "new", **{"x-max-length": 1000})
+            with serving(node.url) as page:
+                seen(page, chromium, directory / "page-nothing.png", size=DESK)
+                with traffic(page, *["new"] * 997, *["lost"] * 3):
+                    wait(40)
+                    node.set_memory_alarm(True)
+                    wait(15)
+                    node.set_memory_alarm(False)
+                    wait(60)
+                    seen(page, chromium, directory / "page-busy.png", size=DESK)
+            node.set_memory_alarm(True)
+            with serving(node.url, messages=MILLION, parked=30_000) as page:
+                until(lambda: page.get("/status")["link"]["state"] == "blocked")
+                wait(60)
+                seen(page, chromium, directory / "page-blocked.png", size=DESK)
+                seen(page, chromium, directory / "page-phone.png", size=PHONE, dark=True)
+            (port,) = free_ports(1)
+            with serving(f"amqp://pubd:secret@127.0.0.1:{port}/%2F") as page, traffic(page, "new"):
+                wait(45)
+                seen(page, chromium, directory / "page-broken.png", size=DESK)
+        finally:
+            chromium.close()
+            node.remove()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "docs" / "images")
