@@ -143,6 +143,7 @@ def test_what_is_commented_out_in_it_is_right_too(tmp_path: Path) -> None:
     config = Config.parse(text, {"PUBD_BROKER_URLS_FILE": str(tmp_path / "urls")}, tmp_path / "pubd.toml")
     assert [principal.name for principal in config.access.principals] == ["shop"]
     assert [exchange.name for exchange in config.topology.exchanges] == ["orders"]
+    assert config.tracing is not None
     (listen,) = [line[1:] for line in lines if line.startswith("#listen")]
     other = Config.parse(
         f"[http]\n{listen}\n", {"PUBD_BROKER_URLS_FILE": str(tmp_path / "urls")}, tmp_path / "pubd.toml"
