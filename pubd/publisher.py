@@ -327,7 +327,7 @@ class Publisher(Service):
     def drain(self) -> None:
         """Refuse submissions from now on (:class:`pubd.errors.PublisherDraining`), and go on publishing what is there.
 
-        Until :meth:`accept`, or the next start. Nothing is left when neither books nor :attr:`submissions_under_way`
+        Until :meth:`accept`, or the next start. Nothing is left when neither books nor ``submissions_under_way``
         have anything that is ready, in flight or deferred.
         """
         self.draining = True

@@ -14,7 +14,7 @@ from typing import Any
 import pika
 
 from tests.collector import Collector, collecting
-from tests.operating import Values
+from tests.operating import Values, promtool
 from tests.rabbitmq import free_ports
 from tests.service.conftest import Run
 from tests.service.process import Program, until
@@ -182,6 +182,7 @@ def test_a_collector_that_is_away_is_said_once_and_stops_nothing(run: Run, url: 
         until(lambda: published(collector, "back"), 60, lambda: daemon.program.output)
         until(lambda: daemon.program.lines("spans get to"), 60, lambda: daemon.program.output)
         values = Values(daemon.ask("GET", "/metrics")[1].decode())
+        assert promtool("check", "metrics", text=values.text) == (0, "")
         assert values("pubd_trace_spans_total", state="made") == 10
         assert (values("pubd_trace_spans_total", state="failed") or 0) > 0
         assert (values("pubd_trace_spans_total", state="exported") or 0) > 0
@@ -211,6 +212,28 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end(run: Run, url: 
         assert len(arrived(url, 1)) == 1
         output = daemon.stop()
     assert "the last spans did not get to" in output
+
+
+def test_in_the_background_spans_get_out_as_well(run: Run, url: str, tmp_path: Path) -> None:
+    """twistd forks then, and no thread that was there before goes along."""
+    declare(url)
+    with collecting() as collector:
+        daemon = Traced(run, tmp_path, url, collector.url)
+        daemon.stop()
+        forked = run(
+            *("twistd", "--pidfile=pid", "--logfile=log", "pubd", "--config", "pubd.toml"),
+            OTEL_BSP_SCHEDULE_DELAY="100",
+        )
+        assert forked.ends() == 0
+        pid = int((tmp_path / "pid").read_text())
+        try:
+            until(lambda: f"listening on tcp:{daemon.port}" in (tmp_path / "log").read_text())
+            until(lambda: daemon.ask("GET", "/readyz")[0] == 200)
+            assert daemon.ask("POST", "/messages", message("m"), **SAMPLED)[0] == 202
+            until(lambda: published(collector, "m"), what=lambda: (tmp_path / "log").read_text())
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: not (tmp_path / "pid").exists())
 
 
 WITHOUT = """\
