@@ -12,7 +12,7 @@ from typing import Any
 #: States in which pubd answers for a message no more, and has its body no more.
 SETTLED = ("confirmed", "expired", "discarded")
 #: A command in a sentence, in quotes.
-COMMAND = re.compile(r"'(?:pubd|rabbitmq[a-z-]*|df|dmesg)( [^']*)?'")
+COMMAND = re.compile(r"'(?:pubd|rabbitmq[a-z-]*|df|dmesg|systemctl|timedatectl)( [^']*)?'")
 _BY_PERSON = ("discarded by an operator", "held by an operator")
 _HELD = "held by an operator"
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")

@@ -130,6 +130,13 @@
     ctx.restore();
   };
 
+  // The newest numbers, where nobody points at others.
+  const tell = () => requestAnimationFrame(() => {
+    for (const plot of plots) {
+      if (!(plot.cursor.left >= 0)) plot.setLegend({ idx: history.time.length - 1 }, false);
+    }
+  });
+
   const rows = (chart) => [history.time, ...chart.lines.map(([, name]) => (name === "waiting"
     ? history.ready.map((ready, at) => ready + history.in_flight[at]) : history[name]))];
 
@@ -172,11 +179,13 @@
         hooks: { drawAxes: [bands] },
       }, rows(chart), figure));
     }
+    tell();
   };
 
   const redraw = () => {
     const charts = [...document.querySelectorAll("[data-chart]")];
     plots.forEach((plot, at) => plot.setData(rows(CHARTS[charts[at].dataset.chart])));
+    tell();
   };
 
   const NAMES = ["time", ...RATES, "ready", "in_flight", "deferred", "parked", "bytes", "oldest", "confirm_p50", "confirm_p99", "blocked", "down"];
