@@ -11,7 +11,7 @@ import pytest
 from pubd.access import LOCAL
 from pubd.errors import PubdError
 from pubd.intake.http.answer import Refusal
-from pubd.intake.http.identity import check_not_a_web_page
+from pubd.intake.http.identity import check_not_a_web_page, check_not_another_page
 from pubd.intake.http.request import Request, idempotency_key
 from pubd.intake.http.route import Action, Route, Routes
 from pubd.intake.http.waits import Waits
@@ -321,6 +321,40 @@ def test_web_pages(method: str, origin: str | None, host: str, refused: bool) ->
     headers = {"host": host} | ({"origin": origin} if origin is not None else {})
     with pytest.raises(Refusal) if refused else nullcontext():
         check_not_a_web_page(method, headers, over_ip=True, names={"here"})
+
+
+@pytest.mark.parametrize(
+    ("origin", "own_page", "refused"),
+    [
+        ("http://localhost:8672", True, False),
+        ("http://LOCALHOST:8672", True, False),
+        ("http://localhost:8672", False, True),
+        ("http://localhost:1", True, True),
+        ("http://evil.example", True, True),
+        ("null", True, True),
+        ("", True, True),
+    ],
+)
+def test_forms_of_pubds_own_page(origin: str, own_page: bool, refused: bool) -> None:
+    headers = {"host": "localhost:8672", "origin": origin}
+    with pytest.raises(Refusal) if refused else nullcontext():
+        check_not_a_web_page("POST", headers, over_ip=True, names={"here"}, own_page=own_page)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "origin", "refused"),
+    [
+        ("Basic bWU6dG9rZW4=", None, False),
+        ("Basic bWU6dG9rZW4=", "https://pubd.example", False),
+        ("Basic bWU6dG9rZW4=", "https://evil.example", True),
+        ("basic bWU6dG9rZW4=", "null", True),
+        ("Bearer token", "https://evil.example", False),
+    ],
+)
+def test_a_password_that_a_browser_keeps(authorization: str, origin: str | None, refused: bool) -> None:
+    headers = {"host": "pubd.example", "authorization": authorization} | ({"origin": origin} if origin else {})
+    with pytest.raises(Refusal) if refused else nullcontext():
+        check_not_another_page(headers)
 
 
 def test_keys() -> None:
