@@ -13,6 +13,7 @@ import click
 
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import INTERRUPTED, REFUSED, USAGE, Failure
+from pubd.cli.names import complete_exchange, complete_id
 from pubd.cli.pages import PAGE, pages
 from pubd.cli.screen import json_line, output
 from pubd.cli.selection import Selection, counted, match_option, selection
@@ -94,9 +95,9 @@ class Tally:
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option("--state", type=click.Choice(("parked", "deferred")), help="All messages in this state.")
-@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@click.option("-e", "--exchange", shell_complete=complete_exchange, help="Of a set: only those for this exchange.")
 @match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
@@ -111,10 +112,10 @@ def retry(ids: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept with the messages.")
 @click.option("--state", type=click.Choice(("ready", "deferred")), help="All messages in this state.")
-@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@click.option("-e", "--exchange", shell_complete=complete_exchange, help="Of a set: only those for this exchange.")
 @match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
@@ -132,9 +133,9 @@ def hold(ids: tuple[str, ...], reason: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option("--state", type=click.Choice(("parked",)), help="All messages that are parked because they are held.")
-@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@click.option("-e", "--exchange", shell_complete=complete_exchange, help="Of a set: only those for this exchange.")
 @match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")
@@ -148,10 +149,10 @@ def release(ids: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_id)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept with the messages for 'retain'.")
 @click.option("--state", type=click.Choice(("parked", "deferred", "ready")), help="All messages in this state.")
-@click.option("-e", "--exchange", help="Of a set: only those for this exchange.")
+@click.option("-e", "--exchange", shell_complete=complete_exchange, help="Of a set: only those for this exchange.")
 @match_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: what became of each message.")

@@ -18,6 +18,7 @@ from pubd.cli.connect import connect, server_options
 from pubd.cli.durations import Duration
 from pubd.cli.failure import BROKEN_PIPE, REFUSED, USAGE, Failure
 from pubd.cli.many import send_many
+from pubd.cli.names import complete_exchange
 from pubd.cli.one import send_one
 from pubd.cli.report import Output, OutputClosed
 from pubd.cli.source import opened, read_all
@@ -71,7 +72,9 @@ def _text_options(command: Any) -> Any:
 
 
 @click.command()
-@click.option("-e", "--exchange", help="The exchange. [default: the default exchange]")
+@click.option(
+    "-e", "--exchange", shell_complete=complete_exchange, help="The exchange. [default: the default exchange]"
+)
 @click.option("-r", "--routing-key", help="The routing key; for the default exchange the name of the queue.")
 @click.option("-b", "--body", help="The body, or with --json the object. [default: standard input]")
 @click.option("-C", "--content-type", metavar="TYPE", help="Property content_type.")

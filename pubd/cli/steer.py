@@ -8,6 +8,7 @@ import click
 
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.listing import asked_exchange
+from pubd.cli.names import complete_exchange
 from pubd.cli.screen import json_line, output
 from pubd.wording import exchange as exchange_name
 from pubd.wording import messages, plain
@@ -31,7 +32,7 @@ def flush(as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("exchange", required=False)
+@click.argument("exchange", required=False, shell_complete=complete_exchange)
 @click.option("--reason", metavar="TEXT", help="Why; shown to everybody who looks.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: what is paused now.")
 @daemon_options
@@ -47,7 +48,7 @@ def pause(exchange: str | None, reason: str | None, as_json: bool, **options: An
 
 
 @click.command()
-@click.argument("exchange", required=False)
+@click.argument("exchange", required=False, shell_complete=complete_exchange)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: what is paused still.")
 @daemon_options
 def resume(exchange: str | None, as_json: bool, **options: Any) -> None:

@@ -132,6 +132,20 @@ def test_an_interrupted_backup_leaves_nothing(daemon: Running, tmp_path: Path) -
     daemon.ok("verify")
 
 
+def test_one_copy_is_made_at_a_time(daemon: Running, tmp_path: Path) -> None:
+    daemon.fill(1500, size=40_000, **FAR)
+    first = daemon.start("backup", "first.db")
+    until(lambda: left_over(tmp_path), what=lambda: first.output)
+    # It takes nothing, and so is not done.
+    first.signal(signal.SIGSTOP)
+    second = daemon.pubd("backup", tmp_path / "second.db")
+    assert second.exit_code == 75, second.output
+    assert "a copy is being made already" in second.stderr
+    first.signal(signal.SIGCONT)
+    assert first.ends() == 0, first.output
+    daemon.ok("backup", tmp_path / "second.db")
+
+
 # verify
 
 

@@ -78,5 +78,15 @@ def test_interrupted_it_says_that_pubd_goes_on(daemon: Running) -> None:
     assert "somebody else had pubd accept messages again" in drain.output
 
 
+def test_what_keeps_it_from_publishing_is_told(daemon: Running) -> None:
+    daemon.ok("pause", daemon.exchange)
+    daemon.fill(3)
+    drain = daemon.start("drain", "--within", "30s")
+    drain.says("publishing to", "is paused", "'pubd resume")
+    daemon.ok("resume", daemon.exchange)
+    assert drain.ends() == 0, drain.output
+    assert "nothing is left to publish" in drain.output
+
+
 def test_resume_goes_alone(daemon: Running) -> None:
     assert daemon.pubd("drain", "--resume", "--stop").exit_code == 2
