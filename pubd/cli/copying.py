@@ -61,7 +61,7 @@ def pieces(asked: Daemon) -> Iterator[bytes]:
     if shown:
         click.echo("pubd copies its spool...", err=True, nl=False)
     try:
-        for piece in asked.stream("/backup", silence=SILENCE):
+        for piece in asked.stream("/backup", "POST", silence=SILENCE):
             size += len(piece)
             if shown and size - told >= TOLD:
                 told = size

@@ -69,7 +69,9 @@ class Daemon:
         """The same for a request with ``value`` as its body, if there is one."""
         return self._ask("POST", _with(path, query), json.dumps(value).encode() if value is not None else None)
 
-    def stream(self, path: str, *, silence: float | None, **query: str | None) -> Iterator[bytes]:
+    def stream(
+        self, path: str, method: str = "GET", /, *, silence: float | None, **query: str | None
+    ) -> Iterator[bytes]:
         """The body of an answer, piece by piece; ``silence`` as in :meth:`pubd.cli.client.Client.stream`.
 
         Raises Failure, :class:`Broken` where it ended before its time.
@@ -77,7 +79,7 @@ class Daemon:
         given = {name: value for name, value in query.items() if value is not None}
         asked = f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
         try:
-            found = self._client.stream("GET", asked, deadline=self._clock() + self._timeout, silence=silence)
+            found = self._client.stream(method, asked, deadline=self._clock() + self._timeout, silence=silence)
         except Unreachable as error:
             raise Failure(str(error), UNREACHABLE) from None
         except AnswerLost as error:

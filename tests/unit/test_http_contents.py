@@ -1,4 +1,4 @@
-"""GET /export and /backup: what is open, page by page; who does not read, leaves, or meets a failing spool."""
+"""GET /export and POST /backup: what is open, page by page; who does not read, leaves, or meets a failing spool."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Held:
         for n in range(count):
             self.rig.submit(f"m-{n}", delay=3600.0)
 
-    def open(self, path: str = "/export", **more: Any) -> tuple[Any, Wire]:
+    def open(self, path: str = "/export", method: str = "GET") -> tuple[Any, Wire]:
         channel, wire = self.bench.connect()
-        channel.dataReceived(get(path, **more))
+        channel.dataReceived(get(path, method=method, headers="Content-Length: 0\r\n" if method == "POST" else ""))
         return channel, wire
 
-    def ask(self, path: str = "/export") -> Got:
-        _, wire = self.open(path)
+    def ask(self, path: str = "/export", method: str = "GET") -> Got:
+        _, wire = self.open(path, method)
         self.rig.network.advance(60)
         (got,), _ = answers(wire.value())
         return got
@@ -161,7 +161,7 @@ def test_why_there_is_no_copy(error: SpoolError | None, pages: int, status: int,
     held = Held(1, pages=pages, error=error)
     for _ in range(2):
         # It can be asked again at once: no copy is being made.
-        got = held.ask("/backup")
+        got = held.ask("/backup", "POST")
         assert (got.status, got.json["type"]) == (status, type)
         assert "secret" not in json.dumps(got.json)
     assert (status == 503) == any("secret path" in line for line in logged.texts)

@@ -1,4 +1,4 @@
-"""What is in the spool, while it is in use: ``GET /export``, every open message; ``GET /backup``, the file itself.
+"""What is in the spool, while it is in use: ``GET /export``, every open message; ``POST /backup``, the file itself.
 
 Both go in steps, and after each of them rest as long as it took: publishing has its turn.
 """
@@ -68,7 +68,8 @@ class Contents:
         """What the HTTP intake is given."""
         return (
             Route(path="/export", actions={"GET": Action(act=self.export, operate=True)}),
-            Route(path="/backup", actions={"GET": Action(act=self.backup, operate=True)}),
+            # Not GET: a page of any site can make a browser on this host send that.
+            Route(path="/backup", actions={"POST": Action(act=self.backup, operate=True)}),
         )
 
     def export(self, request: Request) -> Answer:

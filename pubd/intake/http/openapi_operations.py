@@ -428,7 +428,7 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {
         media="application/x-ndjson",
         answers={200: ("Lines.", {"type": "object"})},
     ),
-    ("/backup", "GET"): Operation(
+    ("/backup", "POST"): Operation(
         id="backup",
         summary="A copy of the spool",
         description="An SQLite database, consistent and complete, made while pubd goes on. Nothing comes until it is "
