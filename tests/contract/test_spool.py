@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
+from pubd.decision import Decision, Verb
 from pubd.entry import Entry
 from pubd.errors import IdempotencyConflict, SpoolFull
 from pubd.ledger import Delivery
@@ -761,6 +762,11 @@ class Modelled:
     due: float = 0.0
     attempts: int = 0
     returned: bool = False
+    failed: bool = False
+    """It is deferred because it failed, not because a delay was asked for."""
+    held: bool = False
+    delay: float = 0.0
+    """Until when it was to be delayed when it was held."""
 
     @property
     def open(self) -> bool:
@@ -810,7 +816,10 @@ class Model:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["append", "claim", "release", "lose", "settle", "time", "sweep", "retry", "discard", "heal", "reopen"]
+            [
+                *("append", "claim", "release", "lose", "settle", "time", "sweep", "heal", "reopen"),
+                *("retry", "discard", "hold", "let go", "flush"),
+            ]
         ),
         st.integers(1, 4),
         st.lists(st.sampled_from(list(State)), min_size=4, max_size=4),
@@ -887,6 +896,7 @@ async def live(bench: Bench, steps: list[Any]) -> None:
                 each.claimed, each.state, each.due = False, state, now + 2
                 each.attempts += state is not State.CONFIRMED
                 each.returned = state is State.PARKED
+                each.failed = state is State.DEFERRED
         elif step == "time":
             bench.wall.now += number
         elif step == "sweep":
@@ -908,16 +918,24 @@ async def live(bench: Bench, steps: list[Any]) -> None:
             if step == "retry":
                 await spool.retry(ids)
                 for each in some:
-                    if each.state in (State.DEFERRED, State.PARKED):
+                    if each.state in (State.DEFERRED, State.PARKED) and not each.held:
                         each.state, each.attempts = State.READY, 0
             else:
                 dropped = [each for each in some if each.open and not each.claimed]
                 assert set(await spool.discard(ids, "")) == {each.entry.id for each in dropped}
                 for each in dropped:
-                    each.state = State.DISCARDED
+                    each.state, each.held = State.DISCARDED, False
+        elif step in ("hold", "let go"):
+            await _hold_or_let_go(bench, model.all[::number][:4], step)
+        elif step == "flush":
+            backing_off = [each for each in model.all if each.state is State.DEFERRED and each.failed]
+            flushed = await spool.flush(Decision(verb=Verb.FLUSH, who="me", at=now))
+            assert flushed.count == len(backing_off)
+            for each in backing_off:
+                each.state = State.READY
         elif step == "heal":
             groups = await spool.returned(9)
-            stuck = [each for each in model.all if each.state is State.PARKED]
+            stuck = [each for each in model.all if each.state is State.PARKED and not each.held]
             assert [group.first for group in groups] == [each.entry.id for each in stuck[:1]]
             for group in groups:
                 await spool.heal(group)
@@ -934,8 +952,27 @@ async def live(bench: Bench, steps: list[Any]) -> None:
         assert await bench.spool.due("e", bench.wall()) == min(later, default=None)
 
 
+async def _hold_or_let_go(bench: Bench, some: list[Modelled], step: str) -> None:
+    now, ids = bench.wall(), [each.entry.id for each in some]
+    if step == "hold":
+        decided = await bench.spool.decide(Decision(verb=Verb.HOLD, who="me", at=now), ids)
+        chosen = [each for each in some if each.state in (State.READY, State.DEFERRED) and not each.claimed]
+        for each in chosen:
+            delayed = each.state is State.DEFERRED and not each.failed
+            each.delay, each.state, each.held = each.due if delayed else 0.0, State.PARKED, True
+    else:
+        decided = await bench.spool.decide(Decision(verb=Verb.RELEASE, who="me", at=now), ids)
+        chosen = [each for each in some if each.held]
+        for each in chosen:
+            each.held, each.failed, each.due = False, False, each.delay
+            each.state = State.DEFERRED if each.delay > now else State.READY
+    assert list(decided.ids) == [each.entry.id for each in chosen]
+
+
 KEYED = st.lists(
-    st.tuples(st.sampled_from(["append", "claim", "end", "lose", "defer", "park", "wake"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["append", "claim", "end", "lose", "defer", "park", "wake", "hold", "flush"]), st.integers(0, 5)
+    ),
     max_size=40,
 )
 
@@ -969,6 +1006,11 @@ async def keep_order(bench: Bench, steps: list[tuple[str, int]]) -> None:
                 break
             bench.wall.now += 5
             await spool.retry(list(bench.names))
+            await spool.decide(Decision(verb=Verb.RELEASE, who="me", at=bench.wall()), list(bench.names))
+        elif step == "hold":
+            await spool.decide(Decision(verb=Verb.HOLD, who="me", at=bench.wall()), list(bench.names)[number::3])
+        elif step == "flush":
+            await spool.flush(None)
         else:
             if step == "end":
                 for each in some:
