@@ -259,7 +259,9 @@ class Publishing:
 
 def measure(url: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Everything, on a spool made for it, which is removed."""
-    with tempfile.TemporaryDirectory(prefix="looking-", dir=directory) as name, Queue(url) as queue:
+    # Its connection says nothing meanwhile.
+    lasting = f"{url}{'&' if '?' in url else '?'}heartbeat=0"
+    with tempfile.TemporaryDirectory(prefix="looking-", dir=directory) as name, Queue(lasting) as queue:
         spool = Path(name)
         fill(spool / "spool.db", waiting=options.waiting, parked=options.parked, body=options.body)
         size = (spool / "spool.db").stat().st_size
