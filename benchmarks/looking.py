@@ -281,7 +281,9 @@ def measure(url: str, directory: Path, options: argparse.Namespace) -> dict[str,
                 f"pubd {' '.join(words)}": [command(daemon.http, *words) for _ in range(max(1, options.times // 5))]
                 for words in COMMANDS
             }
-            commands["search by message_id, none"] = [ask(daemon.http, SEARCH) for _ in range(options.times // 5)]
+            commands["search by message_id, none"] = [
+                ask(daemon.http, SEARCH) for _ in range(max(1, options.times // 5))
+            ]
     return report(quiet, looked, answers, commands, meanwhile) | {"file_size": size, "disk": disk(directory)}
 
 
