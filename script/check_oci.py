@@ -173,7 +173,8 @@ def started(root: Path, image: Image, node: Node) -> None:
         socket = root / "run/pubd/http.sock"
         deadline = time.monotonic() + 60
         while not socket.is_socket():
-            check(process.poll() is None and time.monotonic() < deadline, f"it listens: {output.read_text()}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"check_oci: it does not listen:\n{output.read_text()}")
             time.sleep(0.1)
         import pika
 

@@ -52,7 +52,8 @@ class Share:
             return 0
         if self._ratio <= 0:
             return math.inf
-        return math.floor(math.log(1.0 - self._random()) / math.log(1.0 - self._ratio))
+        gap = math.log1p(-self._random()) / math.log1p(-self._ratio)
+        return math.floor(gap) if gap < 1e18 else math.inf
 
     def picks(self, count: int) -> list[int]:
         """Places among the next ``count``."""

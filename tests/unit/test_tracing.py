@@ -259,7 +259,10 @@ def test_a_share_of_the_others_begins_a_trace() -> None:
     rig.stop()
 
 
-@pytest.mark.parametrize(("ratio", "low", "high"), [(0.0, 0, 0), (1.0, 5000, 5000), (0.5, 2300, 2700), (1e-9, 0, 1)])
+@pytest.mark.parametrize(
+    ("ratio", "low", "high"),
+    [(0.0, 0, 0), (1.0, 5000, 5000), (0.5, 2300, 2700), (1e-9, 0, 1), (1e-300, 0, 0), (5e-324, 0, 0)],
+)
 def test_the_share_is_what_was_asked_for(ratio: float, low: int, high: int) -> None:
     share = Share(ratio, random.Random(1).random)
     places = [place for _ in range(500) for place in share.picks(10)]
