@@ -60,7 +60,7 @@ SWEEP = 1.0
 #: Seconds for which a stop waits for answers of a RabbitMQ that blocks us.
 BLOCKED = 1.0
 #: Seconds that a page of a list may take.
-FIND = 0.05
+FIND = 0.02
 #: Seconds that a search may take: long enough for a million messages on an idle machine.
 SEARCH = 1.0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +48,16 @@ def moment_text(seconds: float | None) -> str | None:
     """
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    second = math.floor(seconds)
+    # As datetime rounds.
+    more, microseconds = divmod(round((seconds - second) * 1_000_000), 1_000_000)
+    return f"{_second_text(second + more)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second_text(second: int) -> str:
+    # Messages of one list share their seconds.
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def reason_object(reason: Reason | None) -> dict[str, Any] | None:

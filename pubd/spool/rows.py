@@ -135,6 +135,7 @@ def row_of(entry: Entry, exchange: int) -> tuple[Any, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def reason_of(cause: str | None, code: int | None, text: str | None) -> Reason | None:
     """The reason that stands in a row."""
     return None if cause is None else Reason(cause=Cause(cause), code=code, text=text or "")
