@@ -218,7 +218,7 @@ class Broker:
         if target.topology == former.topology:
             return succeed(None)
         if self._move is not None:
-            self._begin_move()
+            self._move.redeclare(target.topology)
         for gone in former.topology:
             if gone not in target.topology:
                 self.log.info("{declaration} is not declared any more; RabbitMQ keeps it", declaration=str(gone))

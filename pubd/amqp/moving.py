@@ -69,6 +69,14 @@ class Move:
         self.log.info("connecting to {peer}; publishing moves there once that stands", peer=self.link.url.peer)
         self.link.start()
 
+    def redeclare(self, declare: topology.Topology) -> None:
+        """Something else is to be declared, also where that was done already."""
+        self._topology = declare
+        connection = self.link.connection
+        if connection is not None:
+            self._not_yet()
+            self.link_ready(connection)
+
     def end(self) -> None:
         """It is adopted, or not wanted any more."""
         self._over = True
@@ -96,9 +104,7 @@ class Move:
 
     def link_lost(self, reason: Reason) -> None:  # noqa: ARG002 (the link has logged it)
         """Gone before it took over; the link tries again."""
-        if self._ready is not None:
-            self._ready = None
-            self._mover.go_on()
+        self._not_yet()
 
     def link_blocked(self, text: str) -> None:
         """Whoever adopts the link asks it."""
@@ -112,15 +118,21 @@ class Move:
     def link_flush(self) -> None:
         """Nothing is answered yet."""
 
+    def _not_yet(self) -> None:
+        if self._ready is not None:
+            self._ready = None
+            self._mover.go_on()
+
     async def _declare(self, connection: LinkProtocol) -> None:
+        declared = self._topology
         try:
-            refused = await topology.declare(connection, self._topology)
+            refused = await topology.declare(connection, declared)
         except LinkLost as lost:
             if connection is self.link.connection:
                 # No channel to spare, which a new connection has.
                 self.link.abort(str(lost))
             return
-        if self._over or connection is not self.link.connection:
+        if self._over or connection is not self.link.connection or declared != self._topology:
             return
         self._ready, self._until = (connection, refused), self._clock.seconds() + self._patience
         self._mover.rest()

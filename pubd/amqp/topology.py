@@ -15,7 +15,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from twisted.logger import Logger
 
 from pubd.amqp.encode import thaw
-from pubd.amqp.reasons import of_channel
+from pubd.amqp.reasons import Verdict, of_channel
 from pubd.errors import InvalidOption, LinkLost
 from pubd.message import Message
 
@@ -158,6 +158,9 @@ async def declare(connection: LinkProtocol, topology: Topology) -> list[Refused]
     refused: list[Refused] = []
     channel: TwistedChannel | None = None
     for declaration in topology:
+        if not connection.usable:
+            # Nothing is asked on a channel that is being closed: pika would keep a Deferred that nobody has.
+            raise LinkLost(connection.reason or Verdict.lost("the connection is being closed").reason)
         try:
             if channel is None:
                 channel = await connection.channel()
@@ -175,7 +178,7 @@ async def declare(connection: LinkProtocol, topology: Topology) -> list[Refused]
         else:
             done = "checked" if getattr(declaration, "passive", False) else "declared"
             log.info("{done} {declaration}", done=done, declaration=str(declaration))
-    if channel is not None:
+    if channel is not None and connection.usable:
         channel.close()
     return refused
 

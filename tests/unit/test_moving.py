@@ -304,3 +304,36 @@ def test_a_single_answer_of_many_does_not_move_it(rig: Rig) -> None:
     rig.network.advance(1)
     assert users(rig) == ["shop"]
     rig.stop()
+
+
+def test_what_is_to_be_declared_may_change_while_it_moves(rig: Rig) -> None:
+    old = held(rig)
+    rig.send("1")
+    go(rig, NEW)
+    rig.network.advance(1)
+    go(rig, NEW, topology=Topology(exchanges=[Exchange(name="new")]))
+    rig.network.advance(1)
+    go(rig, NEW, topology=Topology(exchanges=[Exchange(name="newer")]))
+    rig.network.advance(1)
+    assert users(rig) == ["guest", "shop"]
+    old.release()
+    rig.network.advance(1)
+    assert users(rig) == ["shop"]
+    # One connection more, and no third one.
+    assert len(rig.network.factory.peers) == 2
+    assert "newer" in rig.network.broker.exchanges
+    assert rig.sent[0].confirmed
+    rig.stop()
+
+
+@pytest.mark.parametrize("turns", range(1, 30))
+def test_a_change_of_mind_in_the_middle_of_declaring(rig: Rig, turns: int) -> None:
+    topology = Topology(exchanges=[Exchange(name=f"e{number}") for number in range(5)])
+    go(rig, NEW, topology=topology)
+    for _ in range(turns):
+        rig.network._turn()
+    go(rig, OLD, topology=topology)
+    rig.network.advance(3)
+    assert users(rig) == ["guest"]
+    assert rig.send("1")[0].confirmed
+    rig.stop()
