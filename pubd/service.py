@@ -231,6 +231,7 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
                 brokers=len(reload.config.broker.urls),
                 pauses=publisher.pauses,
                 now=time.time(),
+                draining=publisher.draining,
             ),
             watchdog=process_watchdog(),
             stopping=lambda: reload.config.delivery.drain_timeout + CLOSING,

@@ -29,13 +29,17 @@ def sentence(
     brokers: int = 1,
     pauses: Sequence[Pause] = (),
     now: float = 0.0,
+    draining: bool = False,
 ) -> str:
     """Such as ``connected to rabbit:5672; 12 ready, oldest 0.4 s``; one line, without passwords.
 
     ``oldest`` is the age (seconds) of the first message that is ready or in flight; ``brokers`` is how many are
-    configured; ``now`` (epoch seconds) is for the ``pauses``.
+    configured; ``now`` (epoch seconds) is for the ``pauses``; ``draining``: an operator has it accept nothing.
     """
-    return "; ".join([_link(status, brokers), *_paused(pauses, now), *_exchanges(status), *_held(account, oldest)])
+    drains = ["DRAINING: nothing is accepted"] if draining else []
+    return "; ".join(
+        [_link(status, brokers), *drains, *_paused(pauses, now), *_exchanges(status), *_held(account, oldest)]
+    )
 
 
 def age(seconds: float) -> str:

@@ -52,6 +52,11 @@ def account(*, ready: int = 0, in_flight: int = 0, deferred: int = 0, parked: in
     return Account(books=books, published=0, pending=0, acked=0, nacked=0, returned=0, lost=0, poison=0)
 
 
+def test_draining() -> None:
+    text = sentence(status(LinkState.READY), account(ready=3), draining=True)
+    assert text == "connected to rabbit:5672; DRAINING: nothing is accepted; 3 ready"
+
+
 def test_connected() -> None:
     assert sentence(status(LinkState.READY), account()) == "connected to rabbit:5672; nothing waits"
     # Why the last connection ended is kept, and of no interest any more.

@@ -319,7 +319,11 @@ class Exchange:
         self._ended = True
         self._outflow = outflow
         self.start(answer.status, answer.content_type)
-        outflow.begin(self)
+        try:
+            outflow.begin(self)
+        except BaseException:
+            outflow.lost()
+            raise
 
     @property
     def patience(self) -> float | None:
