@@ -28,7 +28,7 @@ from tests.rabbitmq import Node  # noqa: E402
 BIN = ROOT / ".venv" / "bin"
 TARGET = ROOT / "docs" / "captures"
 WIDTHS = (80, 120)
-HEIGHT = 30
+HEIGHT = 42
 #: Of which not everything is there.
 CONFIGURATION = """
 [broker]
