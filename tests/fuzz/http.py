@@ -156,6 +156,9 @@ def _answers(said: bytes, raw: bytes) -> list[tuple[int, bytes]]:
                 body += chunk
                 if not chunk:
                     break
+        elif "content-length" not in headers and " 20" in first[8:12] and " 204 " not in first:
+            # To HTTP/1.0, bit by bit: all that comes.
+            body, rest = rest, b""
         elif not rest.startswith(b"HTTP/1.1 "):
             length = int(headers.get("content-length", "0"))
             body, rest = rest[:length], rest[length:]

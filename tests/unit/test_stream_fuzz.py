@@ -19,6 +19,7 @@ def test_any_lines_are_answered_one_by_one_however_they_come(raw: bytes) -> None
 @settings(max_examples=100, deadline=None)
 @given(http.inputs)
 @example(b"\x00" + b"".join(http.WHOLE))
+@example(b"\x3f" + http.WHOLE[2].replace(b"HTTP/1.1", b"HTTP/1.0", 1) + http.WHOLE[0])
 def test_any_requests_are_answered_however_they_come(raw: bytes) -> None:
     http.check(raw)
 
