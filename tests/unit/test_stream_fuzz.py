@@ -20,6 +20,7 @@ def test_any_lines_are_answered_one_by_one_however_they_come(raw: bytes) -> None
 @given(http.inputs)
 @example(b"\x00" + b"".join(http.WHOLE))
 @example(b"\x3f" + http.WHOLE[2].replace(b"HTTP/1.1", b"HTTP/1.0", 1) + http.WHOLE[0])
+@example(b"\x00" + http.WHOLE[10] + b"1\r\n\n\r\n" + http.WHOLE[0])
 def test_any_requests_are_answered_however_they_come(raw: bytes) -> None:
     http.check(raw)
 
