@@ -18,9 +18,7 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 def threads(pid: int) -> list[int]:
     """Of a process, the first one first: that is where Twisted's reactor runs."""
-    found = sorted(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
-    assert found[0] == pid
-    return found
+    return [pid, *(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir() if each.name != str(pid))]
 
 
 @contextlib.contextmanager
