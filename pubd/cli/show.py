@@ -41,7 +41,7 @@ def show(id: str, with_body: bool, raw: bool, as_json: bool, **options: Any) -> 
         raise Failure("give one of --raw and --json", USAGE)
     if raw and is_terminal(sys.stdout):
         raise Failure(
-            f"--raw would send the bytes to this terminal as they are; use: pubd show {id} --raw > FILE", USAGE
+            f"--raw would send the bytes to this terminal as they are; use 'pubd show {id} --raw > FILE'", USAGE
         )
     with_body = with_body or raw
     with daemon(options) as asked, output():
