@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from pubd.fields import FieldValue
 
 FIELDS = "minute hour day-of-month month day-of-week"
+_TAKES = {
+    "second": "0 to 59, or *",
+    "minute": "0 to 59, or *",
+    "hour": "0 to 23, or *",
+    "day-of-month": "1 to 31, L, or *",
+    "month": "1 to 12, JAN to DEC, or *",
+    "day-of-week": "0 to 7, SUN to SAT, or *",
+}
 #: What cron(8) calls nicknames; @reboot has no time of its own.
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -138,7 +146,8 @@ def _cron_problem(text: str, problem: str) -> str:
         near = difflib.get_close_matches(text.strip().lower(), NICKNAMES, 1)
         return f"{text!r} is not known; " + (f"did you mean {near[0]}?" if near else f"use {', '.join(NICKNAMES)}")
     if problem.startswith("Bad "):
-        return f"{text!r} has a wrong {problem[4:]}; the five fields are {FIELDS}"
+        field = problem[4:]
+        return f"{text!r} has a wrong {field}: it takes {_TAKES.get(field, '*')}; the five fields are {FIELDS}"
     return f"{text!r} has {len(text.split())} fields; write five: {FIELDS}"
 
 

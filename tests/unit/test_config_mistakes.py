@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         (
             '[[schedule]]\nname = "s"\nexchange = "e"\ncron = "60 * * * *"',
             ":4: [[schedule]] 's' cron:",
-            ["wrong minute", "five fields"],
+            ["wrong minute", "0 to 59", "five fields"],
         ),
         # And some more.
         ('[[broker]]\nname = "x"', ":1: [broker]:", ["one of these only", "write [broker]"]),
