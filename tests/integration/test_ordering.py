@@ -70,7 +70,7 @@ async def test_a_parked_head_blocks_its_key_only_until_a_person_decides(
             await publisher.retry([head.id])
             assert isinstance(await end(head), Confirmed)
         else:
-            assert await publisher.discard([head.id], "not wanted") == [head.id]
+            assert list(await publisher.discard([head.id], "not wanted")) == [head.id]
             assert isinstance(await end(head), MessageDiscarded)
         for receipt in behind:
             assert isinstance(await end(receipt), Confirmed)
