@@ -41,6 +41,13 @@ timeout = "2s"
 """
 
 
+#: Of messages that bring their own, each another one: what is published together in one context is one span.
+OWN = {
+    name: {"traceparent": f"00-{TRACE_ID}-000000000000000{number}-01", "tracestate": "congo=t61rcWkgMzE"}
+    for number, name in enumerate(("own", "lines", "directory"), 1)
+}
+
+
 class Traced:
     """A daemon with tracing, and a queue ``q``."""
 
@@ -116,9 +123,9 @@ def test_traces_go_through_from_each_way_in_to_the_consumer_and_the_collector(
         daemon = Traced(run, tmp_path, url, collector.url)
         assert daemon.ask("POST", "/messages", message("http"), **SAMPLED)[0] == 202
         assert daemon.ask("POST", "/messages", [message("n1"), message("n2")], **SAMPLED)[0] == 200
-        assert daemon.ask("POST", "/messages", [message("own", headers=SAMPLED)])[0] == 200
-        assert daemon.over_lines(message("lines", headers=SAMPLED))["state"] == "stored"
-        daemon.drop_in(message("directory", headers=SAMPLED))
+        assert daemon.ask("POST", "/messages", [message("own", headers=OWN["own"])])[0] == 200
+        assert daemon.over_lines(message("lines", headers=OWN["lines"]))["state"] == "stored"
+        daemon.drop_in(message("directory", headers=OWN["directory"]))
         assert daemon.ask("POST", "/messages", message("nobody", "nowhere"), **SAMPLED)[0] == 202
         assert daemon.ask("POST", "/messages", message("untraced"))[0] == 202
         found = arrived(url, 7)
@@ -136,10 +143,11 @@ def test_traces_go_through_from_each_way_in_to_the_consumer_and_the_collector(
     (batch,) = collector.named("send q")
     assert (batch.parent_id, batch.facts["messaging.batch.message_count"]) == (PARENT_ID, 2)
     assert found["n1"] == found["n2"] == found["http"] | {"traceparent": f"00-{TRACE_ID}-{batch.span_id}-01"}
-    for name in ("own", "lines", "directory"):
-        assert found[name] == SAMPLED
+    for name, own in OWN.items():
+        assert found[name] == own
         (span,) = (each for each in collector.named("publish q") if each.facts.get("messaging.message.id") == name)
-        assert (span.parent_id, span.status, span.facts["pubd.outcome"]) == (PARENT_ID, 0, "confirmed")
+        assert f"{span.trace_id}-{span.parent_id}" in own["traceparent"]
+        assert (span.status, span.facts["pubd.outcome"]) == (0, "confirmed")
         assert span.facts["server.address"] == "127.0.0.1"
         assert "127.0.0.1" in span.facts["pubd.node"]
         assert 0 < span.seconds < 60
