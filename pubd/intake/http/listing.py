@@ -6,7 +6,7 @@ import re
 from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pubd.duration import NoDuration, seconds
+from pubd.duration import LONGEST, NoDuration, seconds
 from pubd.errors import InvalidMessage
 from pubd.intake import wire
 from pubd.intake.http.answer import Refusal, json_answer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PAGE, MOST = 100, 1000
 #: What messages can be chosen by.
 FILTERS = ("state", "exchange", "routing_key", "ordering_key", "reason", "held", "older_than", "newer_than")
+#: An age, as in /openapi.json: a number, which is seconds, or numbers with their units.
+AGE = r"[0-9]{1,9}(\.[0-9]{1,9})?|([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d|w)){1,5}"
 #: States in which pubd still answers for a message.
 OPEN = (State.READY, State.DEFERRED, State.PARKED)
 #: An id as pubd writes it, or in capitals.
@@ -156,10 +158,13 @@ def after_of(arguments: dict[str, str]) -> str | None:
 def _age(arguments: dict[str, str], name: str) -> float | None:
     if name not in arguments:
         return None
+    if not re.fullmatch(AGE, arguments[name]):
+        raise Refusal("malformed", 'must be a duration such as "90s", "5m" or "1h30m"', field=name)
     try:
         return seconds(arguments[name])
-    except NoDuration as error:
-        raise Refusal("malformed", error.sentence, field=name) from None
+    except NoDuration:
+        # Longer than anything is old.
+        return LONGEST
 
 
 def _flag(arguments: dict[str, str], name: str) -> bool:

@@ -11,7 +11,7 @@ import attrs
 
 from pubd.fields import MAX_SHORT_STRING
 from pubd.intake.http.decisions import MAX_REASON
-from pubd.intake.http.listing import MOST, PAGE
+from pubd.intake.http.listing import AGE, MOST, PAGE
 from pubd.intake.http.openapi_schemas import STATE, Schema, ref, table
 from pubd.intake.http.tail import OUTCOMES
 
@@ -88,7 +88,7 @@ _ONE_EXCHANGE = _query("exchange", "Only this one; empty is the default exchange
 _IDS: Schema = {"type": "array", "minItems": 1, "maxItems": MOST, "items": {"type": "string"}}
 _ID = _path("id", "pubd's id of the message.")
 
-_AGE: Schema = {"type": "string", "pattern": r"^[0-9]{1,4}(\.[0-9]{1,9})?(ms|s|m|h|d)?$"}
+_AGE: Schema = {"type": "string", "pattern": f"^({AGE})$"}
 _FILTERS = (
     _query("state", "Only those in this state.", STATE),
     _query("exchange", "Only those for this exchange; empty is the default exchange."),
