@@ -30,6 +30,8 @@ class Serving:
 
     port: int
     publisher: Publisher
+    operations: int
+    """In its /openapi.json, that one included."""
 
     @property
     def url(self) -> str:
@@ -77,7 +79,8 @@ async def serving(
     intake.startService()
     try:
         (address,) = intake.addresses
-        yield Serving(port=address.port, publisher=publisher)  # type: ignore[attr-defined]  # IAddress has no port
+        operations = sum(len(route.actions) for route in intake.site.routes)
+        yield Serving(port=address.port, publisher=publisher, operations=operations)  # type: ignore[attr-defined]  # IAddress has no port
         assert door.unanswered == 0
     finally:
         await intake.stopService()
