@@ -1,4 +1,4 @@
-"""The pictures of docs/page.rst: ``python -m tests.service.pictures [DIRECTORY]``, docs/images unless another is given.
+"""The pictures of docs/page.rst: ``python -m tests.service.pictures [SCENE...]`` makes them in docs/images.
 
 Takes about four minutes: charts want to have something on them.
 """
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.service.process import Program, until
 from tests.service.served_page import ServedPage, fill
 
 MILLION = 1_000_000
+Shot = Callable[..., None]
 
 
 @contextmanager
@@ -73,38 +74,65 @@ def seen(page: ServedPage, chromium: Chromium, path: Path, **look: Any) -> None:
     print(path, f"{path.stat().st_size:,} bytes")
 
 
-def main(directory: Path, wait: Callable[[float], None] = time.sleep) -> None:
+def nothing(node: Node, shot: Shot) -> None:
+    """Just installed."""
+    with serving(node.url) as page:
+        shot(page, "nothing", size=DESK)
+
+
+def busy(node: Node, shot: Shot) -> None:
+    """Healthy, after a while in which it was blocked, with what no queue got."""
+    declare(node.url, "orders", "direct")
+    bind(node.url, "orders", "new-orders", "new", **{"x-max-length": 1000})
+    with serving(node.url) as page, traffic(page, *["new"] * 997, *["lost"] * 3):
+        time.sleep(40)
+        node.set_memory_alarm(True)
+        time.sleep(15)
+        node.set_memory_alarm(False)
+        time.sleep(60)
+        shot(page, "busy", size=DESK)
+
+
+def blocked(node: Node, shot: Shot) -> None:
+    """With a million messages, and on a phone."""
+    node.set_memory_alarm(True)
+    with serving(node.url, messages=MILLION, parked=30_000) as page:
+        until(lambda: page.get("/status")["link"]["state"] == "blocked")
+        time.sleep(60)
+        shot(page, "blocked", size=DESK)
+        shot(page, "phone", size=PHONE, dark=True)
+    node.set_memory_alarm(False)
+
+
+def broken(_: Node, shot: Shot) -> None:
+    """There is no RabbitMQ."""
+    (port,) = free_ports(1)
+    with serving(f"amqp://pubd:secret@127.0.0.1:{port}/%2F") as page, traffic(page, "new"):
+        time.sleep(45)
+        shot(page, "broken", size=DESK)
+
+
+SCENES = {scene.__name__: scene for scene in (nothing, busy, blocked, broken)}
+
+
+def main(directory: Path, names: Sequence[str]) -> None:
     directory.mkdir(exist_ok=True)
     node = Node()
-    node.start()
     with tempfile.TemporaryDirectory() as profile:
         chromium = Chromium(Path(profile))
+
+        def shot(page: ServedPage, name: str, **look: Any) -> None:
+            seen(page, chromium, directory / f"page-{name}.png", **look)
+
         try:
-            declare(node.url, "orders", "direct")
-            bind(node.url, "orders", "new-orders", "new", **{"x-max-length": 1000})
-            with serving(node.url) as page:
-                seen(page, chromium, directory / "page-nothing.png", size=DESK)
-                with traffic(page, *["new"] * 997, *["lost"] * 3):
-                    wait(40)
-                    node.set_memory_alarm(True)
-                    wait(15)
-                    node.set_memory_alarm(False)
-                    wait(60)
-                    seen(page, chromium, directory / "page-busy.png", size=DESK)
-            node.set_memory_alarm(True)
-            with serving(node.url, messages=MILLION, parked=30_000) as page:
-                until(lambda: page.get("/status")["link"]["state"] == "blocked")
-                wait(60)
-                seen(page, chromium, directory / "page-blocked.png", size=DESK)
-                seen(page, chromium, directory / "page-phone.png", size=PHONE, dark=True)
-            (port,) = free_ports(1)
-            with serving(f"amqp://pubd:secret@127.0.0.1:{port}/%2F") as page, traffic(page, "new"):
-                wait(45)
-                seen(page, chromium, directory / "page-broken.png", size=DESK)
+            if names != ["broken"]:
+                node.start()
+            for name in names:
+                SCENES[name](node, shot)
         finally:
             chromium.close()
             node.remove()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "docs" / "images")
+    main(Path(__file__).parents[2] / "docs" / "images", sys.argv[1:] or [*SCENES])

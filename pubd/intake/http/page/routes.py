@@ -13,7 +13,7 @@ from pubd.intake.http.page.render import shown
 from pubd.intake.http.route import Action, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pubd.intake.http.page.deciding import Verdicts
     from pubd.intake.http.page.looking import Held
@@ -30,7 +30,7 @@ def page_routes(
     clock: Any,
     wall: Callable[[], float],
     secret: bytes | None = None,
-) -> Iterable[Route]:
+) -> list[Route]:
     """For principals that may operate; the files are for everybody. See :class:`Looking` and :class:`Tokens`."""
     tokens = Tokens(secret=secret or os.urandom(32), clock=clock)
     looking = Looking(status=status, held=held, history=history, tokens=tokens, wall=wall)
@@ -39,10 +39,12 @@ def page_routes(
     def look(path: str, act: Act) -> Route:
         return Route(path=path, actions={"GET": Action(act=act, operate=True, shown=shown)}, api=False)
 
-    yield look("/", looking.page)
-    yield look("/page/search", looking.search)
-    yield look("/page/messages/{id}", looking.message)
     decide = Action(act=deciding.decide, media=(MEDIA,), operate=True, shown=shown)
-    yield Route(path="/page/decide", actions={"POST": decide}, api=False)
-    for name in NAMES:
-        yield Route(path=f"/page/{name}", actions={"GET": Action(act=asset, everybody=True)}, api=False)
+    file = Action(act=asset, everybody=True)
+    return [
+        look("/", looking.page),
+        look("/page/search", looking.search),
+        look("/page/messages/{id}", looking.message),
+        Route(path="/page/decide", actions={"POST": decide}, api=False),
+        *(Route(path=f"/page/{name}", actions={"GET": file}, api=False) for name in NAMES),
+    ]
