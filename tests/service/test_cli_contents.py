@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -107,43 +108,54 @@ def test_a_backup_that_cannot_be_written_says_so(daemon: Running, tmp_path: Path
     assert "name a" in refused.stderr
 
 
-def test_when_pubd_is_killed_nothing_is_left_of_the_backup(daemon: Running, tmp_path: Path) -> None:
-    daemon.fill(3000, size=40_000, **FAR)
-    backup = daemon.start("backup", "backup.db")
-    until(lambda: left_over(tmp_path), what=lambda: backup.output)
-    daemon.program.signal(signal.SIGKILL)
-    assert backup.ends() == 3, backup.output
-    assert "nothing is kept of it" in backup.output
-    assert left_over(tmp_path) == []
-    assert not (tmp_path / "backup.db").exists()
+def test_when_pubd_is_killed_in_the_middle_a_backup_is_no_success(daemon: Running, tmp_path: Path) -> None:
+    daemon.fill(500, size=40_000, **FAR)
+    command: list[str | Path] = [BIN / "pubd", "backup", "-", "-s", daemon.server]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as backup:
+        # What is not read here is not written there, and so it is not done.
+        assert backup.stdout is not None
+        assert backup.stdout.read(15) == b"SQLite format 3"
+        daemon.program.signal(signal.SIGKILL)
+        _, errors = backup.communicate(timeout=60)
+    assert backup.returncode == 3, errors
+    assert b"nothing is kept of it" in errors
     assert [each.name for each in tmp_path.iterdir() if ".copy-" in each.name] == [], "nor of pubd's own copy"
+    daemon.program.ends()
     daemon.begin()
 
 
-def test_an_interrupted_backup_leaves_nothing(daemon: Running, tmp_path: Path) -> None:
-    daemon.fill(3000, size=40_000, **FAR)
+@pytest.mark.parametrize("ends", ["daemon", "command"])
+def test_whoever_ends_in_the_middle_no_file_is_left(daemon: Running, tmp_path: Path, ends: str) -> None:
+    daemon.fill(10, **FAR)
+    # It accepts a connection, and says nothing.
+    daemon.program.signal(signal.SIGSTOP)
     backup = daemon.start("backup", "backup.db")
     until(lambda: left_over(tmp_path), what=lambda: backup.output)
-    backup.interrupt()
-    assert backup.ends() == 130, backup.output
+    if ends == "command":
+        backup.interrupt()
+        assert backup.ends() == 130, backup.output
+        daemon.program.signal(signal.SIGCONT)
+    else:
+        daemon.program.signal(signal.SIGKILL)
+        assert backup.ends() == 3, backup.output
+        daemon.program.ends()
+        daemon.begin()
     assert left_over(tmp_path) == []
-    again = daemon.start("backup", "backup.db")
-    assert again.ends() in (0, 75), "pubd may be busy with the first for a moment"
-    daemon.ok("verify")
+    assert not (tmp_path / "backup.db").exists()
+    until(lambda: daemon.pubd("backup", tmp_path / "backup.db").exit_code == 0, what=lambda: daemon.program.output)
 
 
 def test_one_copy_is_made_at_a_time(daemon: Running, tmp_path: Path) -> None:
-    daemon.fill(1500, size=40_000, **FAR)
-    first = daemon.start("backup", "first.db")
-    until(lambda: left_over(tmp_path), what=lambda: first.output)
-    # It takes nothing, and so is not done.
-    first.signal(signal.SIGSTOP)
-    second = daemon.pubd("backup", tmp_path / "second.db")
-    assert second.exit_code == 75, second.output
-    assert "a copy is being made already" in second.stderr
-    first.signal(signal.SIGCONT)
-    assert first.ends() == 0, first.output
-    daemon.ok("backup", tmp_path / "second.db")
+    daemon.fill(500, size=40_000, **FAR)
+    with socket.socket(socket.AF_UNIX) as first:
+        first.connect(daemon.server.removeprefix("unix:"))
+        first.sendall(b"POST /backup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        # More than the head of the answer is not taken, and so it is not done.
+        assert first.recv(15) == b"HTTP/1.1 200 OK"
+        second = daemon.pubd("backup", tmp_path / "second.db")
+        assert second.exit_code == 75, second.output
+        assert "a copy is being made already" in second.stderr
+    until(lambda: daemon.pubd("backup", tmp_path / "second.db").exit_code == 0, what=lambda: daemon.program.output)
 
 
 # verify
@@ -258,13 +270,18 @@ def test_who_exports_while_messages_come_and_go_gets_each_open_one_once(daemon: 
     assert sender.ends() == 0, sender.output
 
 
-def test_an_export_that_breaks_off_is_no_success(daemon: Running, tmp_path: Path) -> None:
-    daemon.fill(3000, size=40_000, **FAR)
-    export = daemon.start("export", "-o", "open.ndjson")
-    until(lambda: (tmp_path / "open.ndjson").exists() and (tmp_path / "open.ndjson").stat().st_size, seconds=60)
-    daemon.program.signal(signal.SIGKILL)
-    assert export.ends() == 3, export.output
-    assert "what is written is not all of it" in export.output
+def test_an_export_that_breaks_off_is_no_success(daemon: Running) -> None:
+    daemon.fill(1000, size=40_000, **FAR)
+    command: list[str | Path] = [BIN / "pubd", "export", "-s", daemon.server]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        # What is not read here is not written there, and so it is not done.
+        assert export.stdout is not None
+        assert export.stdout.read(2) == b'{"'
+        daemon.program.signal(signal.SIGKILL)
+        _, errors = export.communicate(timeout=60)
+    assert export.returncode == 3, errors
+    assert b"what is written is not all of it" in errors
+    daemon.program.ends()
     daemon.begin()
 
 
