@@ -12,10 +12,8 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from pubd.accepting import Accepting
@@ -26,6 +24,7 @@ from pubd.deciding import APPLICATION, Deciding
 from pubd.decision import Verb
 from pubd.draining import Draining
 from pubd.errors import InvalidOption, PubdError, PublisherDraining, PublisherStopped, SpoolError
+from pubd.finding import Finding
 from pubd.healing import Healing
 from pubd.observer import Observers
 from pubd.options import Options
@@ -36,8 +35,8 @@ from pubd.pausing import Pausing
 from pubd.policy import Policies
 from pubd.receipt import Receipts
 from pubd.settling import Settling
-from pubd.spool.base import Counted, Page
 from pubd.spool.url import spool_from_url
+from pubd.sweeping import Sweeping
 from pubd.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -53,16 +52,10 @@ if TYPE_CHECKING:
     from pubd.observer import Traces
     from pubd.outcome import Settlement
     from pubd.receipt import Receipt
-    from pubd.spool.base import Books, Exported, Limits, Query, Record, Snapshot, Spool
+    from pubd.spool.base import Books, Counted, Exported, Limits, Page, Query, Record, Snapshot, Spool, Swept
 
-#: Seconds between looks for what has expired or may be forgotten.
-SWEEP = 1.0
 #: Seconds for which a stop waits for answers of a RabbitMQ that blocks us.
 BLOCKED = 1.0
-#: Seconds that a page of a list may take.
-FIND = 0.02
-#: Seconds that a search may take: long enough for a million messages on an idle machine.
-SEARCH = 1.0
 
 
 class BrokerSide(Protocol):
@@ -142,6 +135,7 @@ class Publisher(Service):
         self.observers = Observers()
         """Who else is told of what happens to messages."""
         spool.timed = self.observers.committed
+        self._finding = Finding(spool=spool, clock=lambda: float(reactor.seconds()))
         self._traces = traces
         if traces is not None:
             traces.url = lambda: self._broker.status().url
@@ -179,8 +173,9 @@ class Publisher(Service):
         self._pausing = Pausing(spool=spool, apply=self._broker.pause, wake=self._wake, wall=wall)
         if self._target is not None:
             self._broker.reconfigure(self._target, self._options.lanes)
-        self._sweep = LoopingCall(self._sweep_once)
-        self._sweep.clock = reactor
+        self._sweeping = Sweeping(
+            clock=reactor, wall=wall, spool=spool, retain=lambda: self._options.retain, swept=self._swept
+        )
         self._accepting = Accepting(
             spool=spool,
             receipts=self._receipts,
@@ -417,53 +412,20 @@ class Publisher(Service):
         """What is known of a message: its state, and every attempt that did not succeed; None if nothing is known."""
         return self._spool.record(id)
 
-    async def _find(self, query: Query) -> Page:
-        """Goes on where the spool stopped looking, until a page is full or it has taken long enough."""
-        until = self._reactor.seconds() + FIND
-        found: list[Record] = []
-        while True:
-            page = await self._spool.find(attrs.evolve(query, limit=query.limit - len(found)))
-            found += page.records
-            if page.next is None or len(found) >= query.limit or self._reactor.seconds() >= until:
-                return Page(tuple(found), page.next)
-            query = attrs.evolve(query, after=page.next)
-
     def find(self, query: Query) -> Deferred[Page]:
         """List messages in order of acceptance; a page that is short and has a ``next`` ended for want of time."""
-        return Deferred.fromCoroutine(self._find(query))
-
-    async def _count(self, query: Query) -> Counted:
-        until = self._reactor.seconds() + FIND
-        count = 0
-        while True:
-            counted = await self._spool.count(query)
-            count += counted.count
-            if counted.next is None or self._reactor.seconds() >= until:
-                return Counted(count, counted.next)
-            query = attrs.evolve(query, after=counted.next)
+        return Deferred.fromCoroutine(self._finding.find(query))
 
     def count(self, query: Query) -> Deferred[Counted]:
         """Count messages, whatever the query's limit; where there is a ``next`` it ended for want of time."""
-        return Deferred.fromCoroutine(self._count(query))
+        return Deferred.fromCoroutine(self._finding.count(query))
 
     def search(self, message_id: str, before: str | None = None, limit: int = 100) -> Deferred[Page]:
         """Messages to which the application gave this ``message_id``, the last one accepted first.
 
         As no index leads to them it may end before everything was looked at: then ``next`` is what to go on ``before``.
         """
-        return Deferred.fromCoroutine(self._search(message_id, before, limit))
-
-    async def _search(self, message_id: str, before: str | None, limit: int) -> Page:
-        until = self._reactor.seconds() + SEARCH
-        found: list[Record] = []
-        while True:
-            page = await self._spool.search(message_id, before)
-            found += page.records
-            if len(found) > limit:
-                return Page(tuple(found[:limit]), found[limit - 1].id)
-            if page.next is None or self._reactor.seconds() >= until:
-                return Page(tuple(found), page.next)
-            before = page.next
+        return Deferred.fromCoroutine(self._finding.search(message_id, before, limit))
 
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""
@@ -550,15 +512,12 @@ class Publisher(Service):
         for exchange in backlog:
             self._wakeups.look(exchange)
         self._healing.start()
-        self._sweep.start(SWEEP, now=False).addErrback(
-            lambda failure: self.log.failure("nothing expires or is forgotten any more", failure)
-        )
+        self._sweeping.start()
 
     async def _stop(self) -> None:
         await self._opened()
         self._healing.stop()
-        if self._sweep.running:
-            self._sweep.stop()
+        self._sweeping.stop()
         until = self._reactor.seconds() + self._options.drain_timeout
         if not self._spool.durable:
             # What is accepted but not published would be gone with the process.
@@ -628,20 +587,10 @@ class Publisher(Service):
     def _copy_parked(self, parked: Sequence[Settlement]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._store_copies(parked))
 
-    async def _sweep_once(self) -> None:
-        # A sweep is bounded, and more may be settled within a second than it forgets: again, until nothing is left.
-        while not self._stopping:
-            try:
-                swept = await self._spool.sweep(self._wall(), self._options.retain)
-            except SpoolError as error:
-                self.log.error("sweeping the spool failed: {error}", error=str(error))
-                return
-            for entry in swept.expired:
-                self._receipts.changed(entry.id, State.EXPIRED, entry.attempts, None)
-            self._wake(swept.wake)
-            if not (swept.expired or swept.purged):
-                return
-            await deferLater(self._reactor, 0)
+    def _swept(self, swept: Swept) -> None:
+        for entry in swept.expired:
+            self._receipts.changed(entry.id, State.EXPIRED, entry.attempts, None)
+        self._wake(swept.wake)
 
     def _report(self, books: Books) -> None:
         if self._spool.ids is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pubd import publisher
+from pubd import finding
 from pubd.spool import memory
 from tests.web import GOOD, Bench, Got, get, post
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_asked_is_named(bench: Bench, query: str, field: str) -> 
 
 def test_a_count_that_takes_too_long_says_where_to_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "STEP", 3)
-    monkeypatch.setattr(publisher, "FIND", 0.0)
+    monkeypatch.setattr(finding, "FIND", 0.0)
     first = asked(bench, "/count").json
     assert first["count"] == 3
     assert asked(bench, f"/count?after={first['next']}").json == {"count": 1, "next": None}
