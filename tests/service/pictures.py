@@ -18,7 +18,7 @@ from tests.chromium import DESK, PHONE, Chromium
 from tests.integration.spooled import bind, declare
 from tests.rabbitmq import Node, free_ports
 from tests.service.process import Program, until
-from tests.service.served_page import ServedPage, fill
+from tests.service.served_page import EXCHANGES, ServedPage, fill
 
 MILLION = 1_000_000
 Shot = Callable[..., None]
@@ -95,6 +95,9 @@ def busy(node: Node, shot: Shot) -> None:
 
 def blocked(node: Node, shot: Shot) -> None:
     """With a million messages, and on a phone."""
+    for n in range(EXCHANGES):
+        # RabbitMQ says that it blocks when something is published.
+        declare(node.url, f"exchange-{n}", "direct")
     node.set_memory_alarm(True)
     with serving(node.url, messages=MILLION, parked=30_000) as page:
         until(lambda: page.get("/status")["link"]["state"] == "blocked")
