@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at deadlines and idle lanes.
 ROUND = 0.5
+#: RabbitMQ's reply code for an exchange that is not there.
+_NOT_FOUND = 404
 
 
 @attrs.frozen(kw_only=True)
@@ -435,6 +437,8 @@ class Broker:
             level, "RabbitMQ closed the channel of exchange {exchange!r}: {reason}", exchange=exchange, reason=reason
         )
         self.lane_rests(exchange)
+        if reason.code == _NOT_FOUND:
+            self._declare_again(exchange)
         if self._events is not None:
             self._events.channel_closed(reason)
 
@@ -521,6 +525,8 @@ class Broker:
                 self._events.channel_closed(refused[0].reason)
             held = ", ".join(sorted(self._held)) or "(none)"
             self._declare_later(connection, f"{len(refused)} refused; exchanges {held} wait")
+        else:
+            self._failures = 0
         for lane in list(self._lanes.values()):
             if lane.exchange in self._held:
                 lane.block()
@@ -528,6 +534,16 @@ class Broker:
             if lane.exchange in declared:
                 lane.retry_now()
         self._tell_declared()
+
+    def _declare_again(self, exchange: str) -> None:
+        """Somebody deleted an exchange that is ours to declare, and its bindings with it."""
+        ours = any(each.name == exchange and not each.passive for each in self._target.topology.exchanges)
+        if not ours or self._connection is None or self._retry_call is not None or self._move is not None:
+            return
+        # Between the exchange and its bindings a message would be returned.
+        self._undeclared |= {exchange}
+        self._lanes[exchange].block()
+        self._declare_later(self._connection, f"exchange {exchange!r} is gone")
 
     def _declare_later(self, connection: LinkProtocol, why: object) -> None:
         delay = self._backoff.delay(self._failures, self._random)

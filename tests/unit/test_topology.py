@@ -205,3 +205,34 @@ def test_stopping_while_a_refused_declaration_waits_leaves_nothing() -> None:
     on.submit("a")
     on.stop()
     assert type(on.sent[0].answer).__name__ == "PublisherStopped"
+
+
+def test_what_is_ours_and_was_deleted_is_declared_again_before_anything_is_published_there() -> None:
+    on = rig()
+    on.start()
+    on.send("before", exchange="x")
+    for name in ("x", "y"):
+        del on.broker.exchanges[name]
+    on.broker.queues.clear()
+    on.peer.close_channel(on.channel("x"), 404, "NOT_FOUND - no exchange 'x' in vhost '/'")
+    on.network.flush()
+    (after,) = on.send("after", exchange="x")
+    assert not after.confirmed
+    on.network.advance(3)
+    assert on.broker.exchanges["x"] == {"k"}
+    assert after.confirmed
+    assert on.publisher.account().returned == 0
+    assert not on.publisher.status().refused
+    on.stop()
+
+
+def test_what_was_only_checked_and_was_deleted_is_left_to_who_made_it() -> None:
+    on = rig(Broker(exchanges={"x": {"k"}}), Topology(exchanges=[Exchange(name="x", passive=True)]))
+    on.start()
+    on.send("before", exchange="x")
+    del on.broker.exchanges["x"]
+    on.peer.close_channel(on.channel("x"), 404, "NOT_FOUND - no exchange 'x' in vhost '/'")
+    on.network.advance(5)
+    assert "x" not in on.broker.exchanges
+    assert on.lane("x").state in (LaneState.IDLE, LaneState.REFUSED)
+    on.stop()
