@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pubd.wording import exchange, messages, moment, plain
+from pubd.wording import age, exchange, messages, moment, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,11 @@ NEWS = 900.0
 
 _STOPPED_BY_CREDENTIALS = (
     "correct user name and password: on RabbitMQ 'rabbitmqctl change_password USER PASSWORD', and pubd tries again by "
-    "itself; or [broker] urls in pubd.toml"
+    "itself; or [broker] urls in pubd.toml, then 'pubd reload'"
 )
-_NO_VHOST = "make the virtual host: 'rabbitmqctl add_vhost NAME', or correct [broker] urls in pubd.toml"
+_NO_VHOST = (
+    "make the virtual host: 'rabbitmqctl add_vhost NAME', or correct [broker] urls in pubd.toml, then 'pubd reload'"
+)
 _NO_PERMISSION = (
     "give pubd's user its permissions: 'rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ'; "
     "pubd tries again by itself"
@@ -114,7 +116,7 @@ def _for_full_spool(detail: str, path: str | None) -> str:
         )
     return (
         "see why messages wait, and what they are: 'pubd list'; discard what is not wanted, or raise [spool] max_bytes "
-        "or max_messages in pubd.toml"
+        "or max_messages in pubd.toml, then 'pubd reload'"
     )
 
 
@@ -154,8 +156,8 @@ def _for_link(link: dict[str, Any]) -> str:
     if link["state"] in ("connecting", "handshake", "opening", "idle") and not text:
         return "wait a moment; if it stays like this, look whether RabbitMQ is well: 'rabbitmq-diagnostics status'"
     return (
-        "start RabbitMQ on its host: 'systemctl start rabbitmq-server'; or correct [broker] urls in pubd.toml. pubd "
-        "keeps what comes, and goes on by itself once RabbitMQ answers"
+        "start RabbitMQ on its host: 'systemctl start rabbitmq-server'; or correct [broker] urls in pubd.toml, then "
+        "'pubd reload'. pubd keeps what comes, and goes on by itself once RabbitMQ answers"
     )
 
 
@@ -175,8 +177,8 @@ def _notices(status: dict[str, Any]) -> Iterator[Finding]:
     if books["parked"]:
         yield Finding(
             text=f"{messages(books['parked'])} parked: a person has to decide",
-            advice="see why: 'pubd list --state parked'; once the cause is gone 'pubd retry --state parked', "
-            "or 'pubd discard ID --reason TEXT'",
+            advice="see why: 'pubd list --state parked'; once the cause is gone (NO_ROUTE: bind a queue for their "
+            "routing key) 'pubd retry --state parked', or 'pubd discard ID --reason TEXT'",
             bad=False,
         )
     for lane in status["lanes"]:
@@ -194,14 +196,14 @@ def _notices(status: dict[str, Any]) -> Iterator[Finding]:
             bad=False,
         )
     step = status.get("clock")
-    if step is not None and 0 <= moment(status["time"]) - moment(step["at"]) < NEWS:
+    ago = moment(status["time"]) - moment(step["at"]) if step is not None else NEWS
+    if step is not None and 0 <= ago < NEWS:
         direction = "forward" if step["seconds"] > 0 else "back"
         yield Finding(
-            text=f"the clock of pubd's host was set {direction} by {abs(step['seconds']):,.0f} s",
+            text=f"the clock of pubd's host was set {direction} by {abs(step['seconds']):,.0f} s, {age(ago)} ago",
             advice="see whether it is right now: 'timedatectl'. What is deferred or has a ttl goes by it; nothing is "
             "lost, and ages that count from before are off by as much",
             bad=False,
-            since=step["at"],
         )
     if spool["max_bytes"] and books["bytes"] > NEARLY * spool["max_bytes"]:
         yield Finding(

@@ -27,6 +27,7 @@ class StepWatch:
         self._ahead: float | None = None
         """How far the time of day is ahead of the other clock."""
         self.last: Step | None = None
+        self.count = 0
 
     def look(self, *, clock: float, wall: float) -> Step | None:
         """The step since the last look, if there was one."""
@@ -34,5 +35,6 @@ class StepWatch:
         self._ahead = ahead
         if before is None or abs(ahead - before) < STEP:
             return None
+        self.count += 1
         self.last = Step(seconds=ahead - before, at=wall)
         return self.last

@@ -100,6 +100,12 @@ class Metrics(Collector):
         yield from self._disk()
         yield from self._ways_in()
         yield from self._traced()
+        yield _counter(
+            "pubd_clock_steps",
+            "How often the clock of this host was set, or the machine slept, since the start.",
+            (),
+            {(): self._health.steps.count},
+        )
 
     def _happened(self) -> Iterator[Metric]:
         tally = self._tally

@@ -14,7 +14,7 @@ from pubd.publisher import Publisher
 from pubd.spool.base import Limits
 from tests.directories import Box, KeyedDoor, PlainDoor, comes, intake_of, stored
 from tests.integration.support import pause, reactor
-from tests.integration.test_disk_full import MIB, SmallDisk, _mounted
+from tests.small_disk import MIB, SmallDisk, mounted
 from tests.strictness import Logged
 
 
@@ -22,7 +22,7 @@ from tests.strictness import Logged
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     directory = tmp_path / "disk"
     directory.mkdir()
-    with _mounted(directory, 16 * MIB) as path:
+    with mounted(directory, 16 * MIB) as path:
         yield SmallDisk(path)
 
 

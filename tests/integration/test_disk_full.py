@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,70 +20,17 @@ from pubd.spool.base import Limits
 from pubd.spool.sqlite import BALLAST, RESERVE, SqliteSpool
 from tests.integration.support import Load, in_thread, pause, reactor, route, take, until
 from tests.rabbitmq import Node
+from tests.small_disk import MIB, SmallDisk, mounted
 
-MIB = 1 << 20
 BATCH = 100
 FILLER = {"filler": "x" * 2000}
-
-
-class SmallDisk:
-    """A file system of a few MiB."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stuffing = path / "somebody-elses"
-        self.ballast = path / "spool.db.ballast"
-
-    @property
-    def free(self) -> int:
-        disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize
-
-    def stuff(self, leave: int = 0) -> None:
-        """Somebody else writes to it, until ``leave`` bytes are free."""
-        with self._stuffing.open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, self.free - leave)
-
-    def clear(self) -> None:
-        """They remove it."""
-        self._stuffing.unlink()
-
-
-@contextmanager
-def _mounted(directory: Path, size: int) -> Iterator[Path]:
-    """A tmpfs: ours where we are root, otherwise in a user namespace of a process that holds it."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "pubd-test", str(directory)]
-    if os.geteuid() == 0:
-        done = subprocess.run(mount, capture_output=True, text=True)
-        if done.returncode:
-            pytest.fail(f"this test needs a small disk, but: {done.stderr.strip()}", pytrace=False)
-        try:
-            yield directory
-        finally:
-            subprocess.run(["umount", str(directory)], check=True)
-        return
-    holder = subprocess.Popen(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", '"$@" && echo ready && read _', "sh", *mount],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert holder.stdout is not None
-    try:
-        said = holder.stdout.readline().strip()
-        if said != "ready":
-            pytest.fail(f"this test needs a small disk: run it as root, or allow user namespaces ({said})")
-        yield Path(f"/proc/{holder.pid}/root{directory}")
-    finally:
-        holder.communicate("", timeout=10)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     directory = tmp_path / "disk"
     directory.mkdir()
-    with _mounted(directory, RESERVE + 2 * BALLAST + 40 * MIB) as path:
+    with mounted(directory, RESERVE + 2 * BALLAST + 40 * MIB) as path:
         yield SmallDisk(path)
 
 
