@@ -19,7 +19,7 @@ from pubd.spool import offline
 from pubd.spool.base import Limits, Snapshot
 from pubd.spool.sqlite import BALLAST, RESERVE, SqliteSpool
 from tests.integration.support import in_thread
-from tests.integration.test_disk_full import MIB, SmallDisk, _mounted
+from tests.small_disk import MIB, SmallDisk, mounted
 
 reactor: Any = installed_reactor
 
@@ -28,7 +28,7 @@ reactor: Any = installed_reactor
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     directory = tmp_path / "disk"
     directory.mkdir()
-    with _mounted(directory, RESERVE + 2 * BALLAST + 60 * MIB) as path:
+    with mounted(directory, RESERVE + 2 * BALLAST + 60 * MIB) as path:
         yield SmallDisk(path)
 
 
