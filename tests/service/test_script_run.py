@@ -45,3 +45,10 @@ def test_served_it_takes_a_message_of_ones_own_and_shows_its_page(
         assert b"healthy" in answer.read()
     program.interrupt()
     assert program.ends() == 0
+
+
+def test_the_readme_says_what_to_type_for_that(repository: Path) -> None:
+    readme = (repository / "README.rst").read_text()
+    assert "    script/run serve " in readme
+    assert "    .venv/bin/pubd send -e message -r example.text -b 'my first message' --wait\n" in readme
+    assert "    .venv/bin/pubd status\n" in readme
