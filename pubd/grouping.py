@@ -1,35 +1,26 @@
-"""Parked messages by exchange and reason: what an operator decides about at once."""
+"""Parked messages by exchange and reason, as an operator reads it: what is decided about at once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pubd.wording import is_held, reason
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
-
-def groups(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def groups(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """``{"count", "exchange", "reason", "held", "oldest", "id"}`` each, the largest first.
 
-    ``held``: by an operator; ``id`` is the oldest message's.
-
-    ``records`` are objects as ``GET /messages`` has them, in order of acceptance.
+    ``held``: by an operator; ``id`` is the oldest message's. ``facts`` are what ``GET /status`` answers.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in records:
-        why = reason(record["reason"])
-        group = found.setdefault(
-            (record["exchange"], why),
-            {
-                "count": 0,
-                "exchange": record["exchange"],
-                "reason": why,
-                "held": is_held(record),
-                "oldest": record["accepted_at"],
-                "id": record["id"],
-            },
-        )
-        group["count"] += 1
-    return sorted(found.values(), key=lambda group: -group["count"])
+    parked = facts["parked"]
+    return [
+        {
+            "count": group["count"],
+            "exchange": group["exchange"],
+            "reason": reason(group["reason"]),
+            "held": is_held({"state": "parked", "reason": group["reason"]}),
+            "oldest": group["oldest"],
+            "id": group["id"],
+        }
+        for group in (parked["groups"] if parked is not None else ())
+    ]

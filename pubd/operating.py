@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+
 from pubd import duration
 from pubd.intake.http.answer import Answer, Refusal, json_answer
 from pubd.intake.http.contents import Contents
@@ -91,11 +93,13 @@ class Operating:
 
     async def look(self) -> Look:
         """What keeps pubd from accepting or publishing, as /readyz and /publishz have it."""
-        spool = await self.health.spool()
+        # Both at once: then the spool does them in one turn, and what the books say is of the same moment.
+        asked, why = Deferred.fromCoroutine(self.health.spool()), Deferred.fromCoroutine(self.health.parked())
+        spool, parked = await asked, await why
         troubles = [_as_json(trouble) for trouble in (*self.health.accepting(), *self.health.publishing())]
         step = self.health.steps.last
         clock = {"seconds": round(step.seconds, 3), "at": _moment(step.at)} if step is not None else None
-        return Look(answers=spool.answers, oldest=spool.oldest, troubles=troubles, clock=clock)
+        return Look(answers=spool.answers, oldest=spool.oldest, parked=parked, troubles=troubles, clock=clock)
 
     async def _metrics(self, request: Request) -> Answer:
         headers = request.headers

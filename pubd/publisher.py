@@ -35,6 +35,7 @@ from pubd.pausing import Pausing
 from pubd.policy import Policies
 from pubd.receipt import Receipts
 from pubd.settling import Settling
+from pubd.spool.groups import Parked
 from pubd.spool.url import spool_from_url
 from pubd.sweeping import Sweeping
 from pubd.wakeups import Wakeups
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from pubd.receipt import Receipt
     from pubd.spool.base import Books, Counted, Exported, Limits, Page, Query, Record, Snapshot, Spool, Swept
 
+#: Parked messages of which it is told why, and groups of these: in a few milliseconds, however many are parked.
+GROUPED, GROUPS = 5000, 100
 #: Seconds for which a stop waits for answers of a RabbitMQ that blocks us.
 BLOCKED = 1.0
 
@@ -426,6 +429,12 @@ class Publisher(Service):
         As no index leads to them it may end before everything was looked at: then ``next`` is what to go on ``before``.
         """
         return Deferred.fromCoroutine(self._finding.search(message_id, before, limit))
+
+    def parked(self) -> Deferred[Parked]:
+        """Why messages are parked, by exchange and reason: the largest groups of those that were accepted first."""
+        if not self._spool.books().parked:
+            return succeed(Parked())
+        return self._spool.parked(GROUPED, GROUPS)
 
     def content(self, id: str) -> Deferred[Entry | None]:
         """The message itself; without its body once it is settled. None if nothing is known of it."""

@@ -70,6 +70,9 @@ class SlowSpool(MemorySpool):
     def oldest(self, *given: Any, **named: Any) -> Any:
         return self._later(self.claiming, super().oldest(*given, **named))
 
+    def parked(self, *given: Any, **named: Any) -> Any:
+        return self._later(self.claiming, super().parked(*given, **named))
+
     def append(self, *given: Any, **named: Any) -> Any:
         return self._later(self.commit, super().append(*given, **named))
 

@@ -9,9 +9,10 @@ import click
 
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import REFUSED
-from pubd.cli.held import held_objects, held_table
+from pubd.cli.held import held_table
 from pubd.cli.screen import Column, Screen, json_line, output, wrapped
 from pubd.findings import findings, is_healthy
+from pubd.grouping import groups
 from pubd.wording import age, exchange, moment, octets, plain, reason, short_reason, since
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def status(as_json: bool, **options: Any) -> None:
         facts = asked.get("/status")
         found = findings(facts)
         # What is parked waits for a person: so say which, and why.
-        held = held_objects(asked) if facts["books"]["parked"] else []
+        held = groups(facts)
         if as_json:
             shown = {"healthy": is_healthy(found), "findings": [each.as_json() for each in found], "held": held}
             json_line(facts | shown)
@@ -61,7 +62,7 @@ def _show(
         _lanes(screen, facts["lanes"])
     if held:
         screen.line()
-        held_table(screen, held, facts["books"]["parked"], now)
+        held_table(screen, held, facts, now)
     for finding in found:
         screen.line()
         began = f" (for {since(finding.since, now)})" if finding.since is not None else ""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pubd.decision import Pause
     from pubd.outcome import Reason
     from pubd.spool.base import Record
+    from pubd.spool.groups import Parked
 
 #: Seconds between looks at what is wrong: how exact "since" is.
 LOOK = 1.0
@@ -66,6 +67,9 @@ class Watched(Protocol):
 
     def oldest(self) -> Deferred[float | None]:
         """When the oldest message that is ready or in flight was accepted."""
+
+    def parked(self) -> Deferred[Parked]:
+        """Why messages are parked."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,6 +143,13 @@ class Health(Service):
         except (TimeoutError, SpoolError):
             self._answer = SpoolAnswer(False)
         return self._answer
+
+    async def parked(self) -> Parked | None:
+        """Ask it why messages are parked; None: it does not say so in time."""
+        try:
+            return await self._publisher.parked().addTimeout(PATIENCE, self._clock)
+        except (TimeoutError, SpoolError):
+            return None
 
     async def ask(self) -> None:
         """Find out whether the spool answers, by a question that costs it nothing: it may be asked each second."""

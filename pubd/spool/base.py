@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pubd.entry import Entry
     from pubd.ledger import Delivery
     from pubd.outcome import Settlement, Via
+    from pubd.spool.groups import Parked
     from pubd.spool.ids import Ids
 
 #: Why a message is in the state expired.
@@ -406,6 +407,13 @@ class Spool(Protocol):
 
     def count(self, query: Query) -> Deferred[Counted]:
         """Count messages, whatever the ``limit``; likewise."""
+
+    def parked(self, limit: int, most: int) -> Deferred[Parked]:
+        """Why messages are parked: the first ``limit`` of them by exchange and reason, at ``most`` so many groups.
+
+        The largest group is the first, of two of one size that with the older message. A few milliseconds for
+        thousands.
+        """
 
     def search(self, message_id: str, before: str | None = None) -> Deferred[Page]:
         """Those that the application gave this ``message_id``, the last one accepted first, as :meth:`find` lists.

@@ -34,6 +34,7 @@ from pubd.spool.base import (
     copy_key,
     each_alone,
 )
+from pubd.spool.groups import Group, Parked
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.matching import Matching
 from pubd.spool.shelf import Shelf
@@ -526,6 +527,25 @@ class MemorySpool:
     def count(self, query: Query) -> Deferred[Counted]:
         seqs, more = self._look(query, None)
         return succeed(Counted(len(seqs), self._ids.id_of(more) if more is not None else None))
+
+    def parked(self, limit: int, most: int) -> Deferred[Parked]:
+        found: dict[tuple[str, Reason | None], list[int]] = {}
+        seqs = sorted(self._parked)[:limit]
+        for seq in seqs:
+            found.setdefault((self._held[seq].exchange, self._notes[seq].reason), []).append(seq)
+        # The first of each stands before those of the ones that were found later.
+        largest = sorted(found.items(), key=lambda group: -len(group[1]))[:most]
+        groups = tuple(
+            Group(
+                exchange=exchange,
+                reason=reason,
+                count=len(group),
+                oldest=self._held[group[0]].accepted_at,
+                id=self._held[group[0]].id,
+            )
+            for (exchange, reason), group in largest
+        )
+        return succeed(Parked(groups=groups, others=len(found) - len(groups), seen=len(seqs)))
 
     def _look(self, query: Query, limit: int | None) -> tuple[list[int], int | None]:
         """The seqs of some messages, and where to go on."""

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Snapshot,
         Swept,
     )
+    from pubd.spool.groups import Parked
 
 #: Messages forgotten in one transaction, so that purging never holds up publishing for long.
 PURGE_BATCH = 2000
@@ -207,6 +208,9 @@ class SqliteSpool:
 
     def count(self, query: Query) -> Deferred[Counted]:
         return self._ask(lambda store: store.listing.count(query), writes=False)
+
+    def parked(self, limit: int, most: int) -> Deferred[Parked]:
+        return self._ask(lambda store: store.listing.parked(limit, most), writes=False)
 
     def search(self, message_id: str, before: str | None = None) -> Deferred[Page]:
         return self._ask(lambda store: store.listing.search(message_id, before), writes=False)

@@ -15,12 +15,14 @@ from pubd.access import LOCAL
 from pubd.amqp.topology import Exchange, Topology
 from pubd.config import SpoolConfig
 from pubd.errors import SpoolError
+from pubd.grouping import groups
 from pubd.intake.http.openapi_schemas import SCHEMAS
 from pubd.intake.http.request import Request
 from pubd.intake.http.status import Look, SpoolFacts, Status, WayIn, address_text, status_routes
 from pubd.intake.http.waits import Waits
 from pubd.operating import Operating
 from pubd.spool.base import Limits
+from pubd.spool.groups import Parked
 from pubd.spool.memory import MemorySpool
 from tests.network import MemoryNetwork
 from tests.peer import Broker
@@ -98,6 +100,22 @@ def test_an_exchange_that_is_refused_is_told_with_rabbitmqs_words() -> None:
     rig.stop()
 
 
+def test_what_is_parked_is_told_by_exchange_and_reason() -> None:
+    rig = Rig(drain_timeout=0.0).start()
+    status = status_of(rig)
+    assert asked(status)["parked"] == {"groups": [], "others": 0, "seen": 0}
+    rig.send("a", "b", key="nobody")
+    rig.network.advance(0.1)
+    parked = asked(status)["parked"]
+    (group,) = parked["groups"]
+    assert (parked["others"], parked["seen"], group["count"]) == (0, 2, 2)
+    assert (group["exchange"], group["reason"]) == ("x", {"cause": "returned", "code": 312, "text": "NO_ROUTE"})
+    assert group["oldest"] <= asked(status)["time"]
+    (told,) = groups(asked(status))
+    assert (told["reason"], told["held"], told["id"]) == ("returned: 312 NO_ROUTE", False, group["id"])
+    rig.stop()
+
+
 def test_a_declaration_that_is_refused() -> None:
     rig = Rig(topology=Topology(exchanges=(Exchange(name="no", passive=True),)), drain_timeout=0.0).start()
     found = asked(status_of(rig))
@@ -131,7 +149,13 @@ class _Hung(MemorySpool):
     broken = False
 
     def oldest(self) -> Deferred[float | None]:
-        found: Deferred[float | None] = Deferred(lambda _: None)
+        return self._nothing()
+
+    def parked(self, limit: int, most: int) -> Deferred[Parked]:  # noqa: ARG002  # nothing is looked at
+        return self._nothing()
+
+    def _nothing(self) -> Deferred[Any]:
+        found: Deferred[Any] = Deferred(lambda _: None)
         if self.broken:
             found.errback(SpoolError("disk I/O error"))
         return found
@@ -140,12 +164,16 @@ class _Hung(MemorySpool):
 def test_a_spool_that_does_not_answer_is_told_in_time() -> None:
     spool = _Hung()
     rig = Rig(spool=spool).start()
+    rig.send("a", key="nobody")
     status = status_of(rig)
     found = asked(status, rig, seconds=2.0)
     assert (found["accepting"], found["spool"]["answers"]) == (False, False)
     assert found["troubles"][0]["type"] == "spool-failed"
+    assert (found["books"]["parked"], found["parked"]) == (1, None)
+    assert groups(found) == []
     spool.broken = True
-    assert not asked(status)["spool"]["answers"]
+    found = asked(status)
+    assert (found["spool"]["answers"], found["parked"]) == (False, None)
     rig.stop()
 
 

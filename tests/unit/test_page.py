@@ -14,9 +14,10 @@ from pubd.access import Access
 from pubd.access.tokens import hash_of, new_token
 from pubd.intake.http.page.assets import NAMES
 from pubd.intake.http.page.forms import LIFETIME, group_key, group_of
-from pubd.intake.http.page.looking import GROUPED, SHOWN
+from pubd.intake.http.page.looking import SHOWN
 from pubd.intake.http.page.overview import MOST, lately
 from pubd.intake.http.page.render import _latency, _rate, _short
+from pubd.publisher import GROUPED, GROUPS
 from pubd.spool.base import Limits
 from tests.network import MemoryNetwork
 from tests.page import PageBench
@@ -162,6 +163,24 @@ def test_of_very_many_the_first_are_grouped(bench: PageBench) -> None:
     bench.parked(*(f"m{n}" for n in range(GROUPED + 5)))
     page = bench.page()
     assert f"Counted in the first {GROUPED:,} of {GROUPED + 5:,}." in page.text
+
+
+def test_of_very_many_reasons_the_largest_are_told_and_the_others_counted() -> None:
+    exchanges: dict[str, set[str]] = {f"x{number}": set() for number in range(GROUPS + 5)}
+    bench = PageBench(rig=Rig(MemoryNetwork(Broker(exchanges=exchanges))).start())
+    for number in range(GROUPS + 5):
+        bench.parked("a", exchange=f"x{number}")
+    bench.parked("b", exchange=f"x{GROUPS + 4}")
+    page = bench.page()
+    told = [group_of(each["value"])[0] for each in page.all("input", name="group")]
+    assert told == [f"x{GROUPS + 4}", *(f"x{number}" for number in range(9))]
+    assert f"and for {GROUPS + 5 - 10} more reasons" in page.text
+    bench.rig.stop()
+
+
+def test_there_is_no_next_page_where_the_last_one_is_full(bench: PageBench) -> None:
+    bench.parked(*(f"m{n}" for n in range(SHOWN)))
+    assert [each for each in bench.page().all("a") if each.get("class") == "next"] == []
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,12 @@ VIA = Via("node", 1)
 NOW = 1000.0
 #: Tables of a few rows, lists given with the statement, the exchanges by their names; a part of a table with a LIMIT.
 HARMLESS = re.compile(r"SCAN (books|pause|carray|\(subquery-1\)|\d+-ROW VALUES CLAUSE|\d+ CONSTANT ROWS?)")
-#: The first row in the table's own order; and the sorting of what is known of one message.
-EXCEPTIONS = ("FROM settlement ORDER BY batch LIMIT 1", "FROM attempt WHERE seq = ? ORDER BY at, number")
+#: The first row in the table's own order; the sorting of what is known of one message; that of a part of an index.
+EXCEPTIONS = (
+    "FROM settlement ORDER BY batch LIMIT 1",
+    "FROM attempt WHERE seq = ? ORDER BY at, number",
+    "ORDER BY seq LIMIT ?) GROUP BY exchange, cause, code, text ORDER BY count(*) DESC, min(seq) LIMIT ?",
+)
 
 
 @attrs.define
@@ -133,6 +137,7 @@ def a_busy_day(asked: Asked) -> None:
             asked.transaction(partial(lambda query, store: store.listing.find(query), query))
             asked.transaction(partial(lambda query, store: store.listing.count(query), query))
     asked.transaction(lambda store: store.listing.content(first[30].id))
+    assert asked.transaction(lambda store: store.listing.parked(3, 10)).seen == 3
     asked.transaction(lambda store: store.exports.page(0, 100, 1 << 20))
     asked.transaction(lambda store: store.listing.search("nobody's", first[30].id))
     (group,) = asked.transaction(lambda store: store.operations.returned(10, None))
@@ -174,3 +179,13 @@ def test_what_is_done_all_the_time_reads_no_table_and_sorts_nothing(asked: Asked
                 slow.append((step, sql))
     assert slow == []
     assert {"SELECT", "INSERT", "UPDATE", "DELETE"} <= kinds
+
+
+def test_why_messages_are_parked_is_read_from_an_index_alone_up_to_a_number(asked: Asked) -> None:
+    a_busy_day(asked)
+    asked.store.base.db.exec_trace = None
+    ((sql, bindings),) = [each for each in asked.statements.items() if "GROUP BY exchange, cause" in each[0]]
+    steps = plan(asked.store.base.db, sql, bindings)
+    assert "SEARCH message USING COVERING INDEX message_why (state=?)" in steps
+    assert [step for step in steps if "SCAN message" in step] == []
+    assert "LIMIT ?) GROUP BY" in sql, "what is sorted is not more than that"

@@ -473,6 +473,29 @@ PAUSES = _every(
 )
 FLUSHED = _every({"messages": {**_COUNT, "description": "How many backed off, and are ready now."}})
 
+_PARKED = _every(
+    {
+        "groups": {
+            "type": "array",
+            "items": _every(
+                {
+                    "exchange": {"type": "string"},
+                    "reason": _reason("Why they are parked."),
+                    "count": _COUNT,
+                    "oldest": {**_TIME, "description": "When the first of them was accepted."},
+                    "id": {"type": "string", "description": "The first one's."},
+                }
+            ),
+            "description": "By exchange and reason, the largest first, 100 at most.",
+        },
+        "others": {**_COUNT, "description": "Groups that are left out."},
+        "seen": {
+            **_COUNT,
+            "description": "Parked messages that were looked at, the first ones accepted: all, or some thousands.",
+        },
+    }
+)
+
 STATUS = _every(
     {
         "version": {"type": "string"},
@@ -542,6 +565,7 @@ STATUS = _every(
             description="Since the start.",
         ),
         "oldest": {**_TIME, "description": "When the oldest message that is ready or in flight was accepted."},
+        "parked": {"anyOf": [_PARKED, {"type": "null"}], "description": "null: the spool did not answer."},
         "clock": {
             "anyOf": [
                 _every({"seconds": {"type": "number"}, "at": _TIME}),

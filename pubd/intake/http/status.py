@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pubd.intake.http.request import Request
     from pubd.intake.http.waits import Waits
     from pubd.spool.base import Limits
+    from pubd.spool.groups import Parked
 
 
 class Watched(Protocol):
@@ -67,11 +68,13 @@ class SpoolFacts:
 class Look:
     """Whether the spool ``answers``, when its ``oldest`` message was accepted, and what is wrong, as /readyz has it.
 
-    ``clock``: the last step of the time of day, if there was one.
+    ``parked``: why messages are parked; None: the spool did not say. ``clock``: the last step of the time of day, if
+    there was one.
     """
 
     answers: bool
     oldest: float | None = None
+    parked: Parked | None = None
     troubles: Sequence[Any] = ()
     clock: Any = None
 
@@ -174,6 +177,7 @@ class Status:
                 "poison": account.poison,
             },
             "oldest": moment_text(look.oldest),
+            "parked": _parked_object(look.parked),
             "clock": look.clock,
             "spool": self._spool_object(look.answers),
             "intakes": [
@@ -216,6 +220,22 @@ def address_text(address: IAddress) -> str:
         return f"unix:{os.fsdecode(address.name or b'')}"
     host, port = getattr(address, "host", "?"), getattr(address, "port", "?")
     return f"tcp:[{host}]:{port}" if ":" in str(host) else f"tcp:{host}:{port}"
+
+
+def _parked_object(parked: Parked | None) -> dict[str, Any] | None:
+    if parked is None:
+        return None
+    groups = [
+        {
+            "exchange": group.exchange,
+            "reason": reason_object(group.reason),
+            "count": group.count,
+            "oldest": moment_text(group.oldest),
+            "id": group.id,
+        }
+        for group in parked.groups
+    ]
+    return {"groups": groups, "others": parked.others, "seen": parked.seen}
 
 
 def _free(path: str) -> int | None:

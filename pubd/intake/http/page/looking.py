@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 #: Seconds after which a browser without JavaScript loads the page again.
 REFRESH = 10
-#: Parked messages of which it is told why, and those that are shown one by one.
-GROUPED, SHOWN = 1000, 20
+#: Parked messages that are shown one by one.
+SHOWN = 20
 #: Groups of them that are shown.
 _GROUPS = 10
+_SILENT = {"parked_problem": "The spool does not answer, so that it cannot be said which they are."}
 #: Characters of an id or message_id.
 _LONGEST = 255
 _BODY = ("body", "body_base64", "body_json", "exchange", "routing_key", "message_id")
@@ -85,9 +86,10 @@ class Looking:
         parked: dict[str, Any] = {"parked_problem": "", "records": [], "groups": []}
         if facts["books"]["parked"]:
             try:
-                parked |= await self._parked(after, arguments.get("exchange"))
+                # Of a spool that hangs an answer would be waited for in vain.
+                parked |= await self._parked(facts, after, arguments.get("exchange")) if facts["parked"] else _SILENT
             except SpoolError:
-                parked["parked_problem"] = "The spool does not answer, so that it cannot be said which they are."
+                parked |= _SILENT
         return html(
             "overview.html",
             **overview(facts, findings(facts), self._history(3600.0)),
@@ -100,20 +102,18 @@ class Looking:
             paging=after is not None,
         )
 
-    async def _parked(self, after: str | None, exchange: str | None) -> dict[str, Any]:
-        everything = after is None and exchange is None
-        limit = GROUPED if everything else SHOWN
-        page = await self._held.find(Query(state=State.PARKED, exchange=exchange, after=after, limit=limit))
-        records = [record_object(record) for record in page.records]
-        found = groups(records) if everything else []
-        shown = records[:SHOWN]
-        more = len(records) > SHOWN or page.next is not None
-        last = shown[-1]["id"] if len(records) > SHOWN else page.next
+    async def _parked(self, facts: dict[str, Any], after: str | None, exchange: str | None) -> dict[str, Any]:
+        # One more than are shown, to know whether there is a next page.
+        page = await self._held.find(Query(state=State.PARKED, exchange=exchange, after=after, limit=SHOWN + 1))
+        shown = [record_object(record) for record in page.records[:SHOWN]]
+        more = len(page.records) > SHOWN or page.next is not None
+        last = shown[-1]["id"] if len(page.records) > SHOWN else page.next
+        found = groups(facts) if after is None and exchange is None else []
         return {
             "records": shown,
             "groups": found[:_GROUPS],
-            "more_groups": max(0, len(found) - _GROUPS),
-            "seen": len(records),
+            "more_groups": max(0, len(found) - _GROUPS) + facts["parked"]["others"],
+            "seen": facts["parked"]["seen"],
             "next": {"after": last, **({"exchange": exchange} if exchange is not None else {})} if more else None,
         }
 
