@@ -20,6 +20,9 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 def plain(text: str) -> str:
     """Without what would move a terminal's cursor."""
+    # Nearly always it is, and a page has some hundred texts.
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -135,16 +136,19 @@ class Series:
             Sample(
                 number=self.next,
                 at=counts.at,
-                accepted=accepted,
-                confirmed=confirmed,
-                returned=returned,
-                nacked=nacked,
-                lost=lost,
-                **attrs.asdict(held),
-                confirm_p50=quantile(confirms, 0.5),
-                confirm_p99=quantile(confirms, 0.99),
-                blocked=(counts.blocked - before.blocked) / looks,
-                down=(counts.down - before.down) / looks,
+                # Here, and not each time that somebody looks at an hour of them.
+                **_rounded(
+                    accepted=accepted,
+                    confirmed=confirmed,
+                    returned=returned,
+                    nacked=nacked,
+                    lost=lost,
+                    **attrs.asdict(held),
+                    confirm_p50=quantile(confirms, 0.5),
+                    confirm_p99=quantile(confirms, 0.99),
+                    blocked=(counts.blocked - before.blocked) / looks,
+                    down=(counts.down - before.down) / looks,
+                ),
             )
         )
         self.next += 1
@@ -277,10 +281,11 @@ class History(Service):
 
 
 def columns(samples: Sequence[Sample]) -> Iterator[tuple[str, list[float | int | None]]]:
-    """The samples by what they say, each over time; numbers as exact as anybody reads them."""
+    """The samples by what they say, each over time."""
     for name in COLUMNS:
-        yield name, [_rounded(getattr(sample, name)) for sample in samples]
+        yield name, [*map(attrgetter(name), samples)]
 
 
-def _rounded(value: float | int | None) -> float | int | None:
-    return round(value, 6) if isinstance(value, float) else value
+def _rounded(**values: float | None) -> dict[str, Any]:
+    """As exact as anybody reads them."""
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

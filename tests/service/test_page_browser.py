@@ -189,7 +189,7 @@ def test_a_million_messages(see: Chromium, serve: Serve, nowhere: str, tmp_path:
     see.open(page.url)
     assert "970k" in see.text("#figures")
     assert "1,000,000 held" in see.text("#books")
-    assert "Counted in the first 1,000 of 30,000." in see.text("#parked")
+    assert "Counted in the first 5,000 of 30,000." in see.text("#parked")
     fits(see)
     see.driver.find_element(By.NAME, "q").send_keys("order-999999\n")
     see.until(lambda: len(see.all("main a.id")) == 1, "the message")
