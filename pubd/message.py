@@ -41,6 +41,7 @@ MAX_EXPIRATION = 315_360_000_000
 
 #: Times of pubd's own are below this, in seconds: what any clock of Python's can show.
 MAX_SECONDS = 2.0**36
+SECONDS_RULE = f"must be a number of seconds, 0 or more and less than {MAX_SECONDS:.0f}"
 
 # Properties without headers are never larger: flags, ten short strings, delivery mode, priority, timestamp.
 _MAX_PLAIN = 2 + 10 * (1 + MAX_SHORT_STRING) + 1 + 1 + 8
@@ -244,7 +245,7 @@ def _check_times(message: Message) -> None:
         if seconds is None:
             continue
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < MAX_SECONDS:
-            raise InvalidMessage(name, "must be a number of seconds, 0 or more")
+            raise InvalidMessage(name, SECONDS_RULE)
         _set(message, name, float(seconds))
     if message.delay is not None and message.not_before is not None:
         raise InvalidMessage("not_before", "is given together with delay; give one of them")

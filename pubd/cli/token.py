@@ -47,7 +47,7 @@ def new(name: str, as_json: bool) -> None:
         return
     _print(made)
     click.echo(
-        f"\nThe token is for {name}, and not shown again. Add its hash to pubd.toml, and start pubd anew:\n\n{toml}\n"
+        f"\nThe token is for {name}, and not shown again. Add its hash to pubd.toml, and say 'pubd reload':\n\n{toml}\n"
         "If there is such a [[principal]] already, add the hash to its tokens, or this line to the file that\n"
         f"[access] tokens_file names:\n\n{line}",
         err=True,

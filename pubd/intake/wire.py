@@ -20,7 +20,7 @@ from pubd.errors import InvalidMessage
 from pubd.fields import MAX_DEPTH
 from pubd.intake import notation, strict_json
 from pubd.intake.strict_json import kind, loads, refuse
-from pubd.message import MAX_SECONDS, Message
+from pubd.message import MAX_SECONDS, SECONDS_RULE, Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,8 +100,8 @@ def seconds(value: object, field: str) -> float:
             raise InvalidMessage(field, error.sentence) from None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         refuse(field, 'a number of seconds, or a duration such as "5m"', value)
-    if not 0 <= value < 2**64:
-        raise InvalidMessage(field, "must be a number of seconds, 0 or more")
+    if not 0 <= value < MAX_SECONDS:
+        raise InvalidMessage(field, SECONDS_RULE)
     return float(value)
 
 

@@ -25,6 +25,7 @@ def test_the_token_alone_is_on_stdout_and_its_hash_alone_on_stderr() -> None:
     assert re.fullmatch(TOKEN + "\n", done.stdout)
     token = done.stdout.strip()
     assert token not in done.stderr
+    assert "'pubd reload'" in done.stderr
     assert f"shop:{hash_of(token)}\n" in done.stderr
 
 
