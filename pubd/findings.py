@@ -96,6 +96,13 @@ def _trouble(trouble: dict[str, Any], status: dict[str, Any]) -> Finding:
             "and goes on by itself",
             since=since,
         )
+    if type == "moving":
+        moving = status["moving"] or link
+        return Finding(
+            text=f"publishing still goes over the former connection ({link['url']}); the new one: {detail}",
+            advice=_for_link({"state": "waiting", "reason": moving["reason"]}),
+            since=since,
+        )
     if type.startswith("link-"):
         text = f"not connected to RabbitMQ ({link['state']}): {detail}"
         return Finding(text=text, advice=_for_link(link), since=since)

@@ -53,6 +53,15 @@ class LaneStatus:
 
 
 @attrs.frozen(kw_only=True)
+class MoveStatus:
+    """A move to other brokers that is under way, while the former connection publishes. ``url`` without password."""
+
+    url: str
+    reason: Reason | None
+    """Why there is no connection as yet; None: it is being made, or stands."""
+
+
+@attrs.frozen(kw_only=True)
 class BrokerStatus:
     """The link and its lanes as an operator sees them."""
 
@@ -65,6 +74,7 @@ class BrokerStatus:
     lanes: Sequence[LaneStatus]
     refused: Sequence[topology.Refused]
     """Declarations that RabbitMQ refused."""
+    move: MoveStatus | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -356,7 +366,7 @@ class Broker:
 
     def status(self) -> BrokerStatus:
         """Everything an operator may want to see of this broker, at this moment."""
-        link = self._link
+        link, move = self._link, self._move
         return BrokerStatus(
             url=str(link.url),
             link=link.state,
@@ -365,6 +375,7 @@ class Broker:
             published=self._published_by_gone + sum(lane.published for lane in self._lanes.values()),
             lanes=tuple(self._lane_status(lane) for lane in self._lanes.values()),
             refused=tuple(self._refused),
+            move=MoveStatus(url=str(move.link.url), reason=move.reason) if move is not None else None,
         )
 
     def _lane_status(self, lane: Lane) -> LaneStatus:

@@ -64,6 +64,11 @@ class Move:
         self._until = 0.0
         self._over = False
 
+    @property
+    def reason(self) -> Reason | None:
+        """Why the new connection does not stand: it failed, and is tried again."""
+        return self.link.reason if self.link.connection is None else None
+
     def start(self) -> None:
         """Begin to connect."""
         self.log.info("connecting to {peer}; publishing moves there once that stands", peer=self.link.url.peer)
@@ -102,7 +107,7 @@ class Move:
                 lambda failure: self.log.failure("declaring at the new connection failed", failure)
             )
 
-    def link_lost(self, reason: Reason) -> None:  # noqa: ARG002 (the link has logged it)
+    def link_lost(self, reason: Reason) -> None:  # noqa: ARG002 (the link has logged it and keeps it)
         """Gone before it took over; the link tries again."""
         self._not_yet()
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pubd.cli.daemon import Misconfigured, daemon, daemon_options
+from pubd.cli.failure import REFUSED, Failure
 from pubd.cli.screen import json_line, output
-from pubd.wording import plain
+from pubd.wording import plain, short_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pubd.cli.daemon import Daemon
+
+#: Seconds for which is waited whether a connection to other brokers stands, and between looks.
+MOVING, LOOK = 3.0, 0.1
 
 
 @click.command()
@@ -21,8 +28,8 @@ def reload(as_json: bool, **options: Any) -> None:
     """Have pubd read its configuration again, as SIGHUP does: all of it is checked first, and with a mistake in it
     nothing is changed. No connection and no message is lost by it.
 
-    Exit codes: 0 the new configuration is in use, 1 refused, 2 usage, 3 pubd is not reachable, 75 try again later (it
-    is stopping), 78 the new configuration has a mistake, or takes a restart.
+    Exit codes: 0 the new configuration is in use, 1 refused, or pubd cannot connect to the new brokers, 2 usage, 3 pubd
+    is not reachable, 75 try again later (it is stopping), 78 the new configuration has a mistake, or takes a restart.
     """
     with daemon(options) as asked, output():
         try:
@@ -39,6 +46,27 @@ def reload(as_json: bool, **options: Any) -> None:
         else:
             for line in _lines(done):
                 click.echo(line)
+        _look_at_the_move(asked)
+
+
+def _look_at_the_move(asked: Daemon) -> None:
+    """Where publishing moves to other brokers: say how that begins. Raises Failure if it does not."""
+    until = time.monotonic() + MOVING
+    while (move := asked.get("/status")["moving"]) is not None and move["reason"] is None:
+        if time.monotonic() > until:
+            waits = (
+                f"pubd: publishing moves to {plain(move['url'])} once a connection there stands, and what is in flight"
+            )
+            click.echo(f"{waits} is answered; 'pubd status' says how it goes", err=True)
+            return
+        time.sleep(LOOK)
+    if move is not None:
+        raise Failure(
+            f"publishing still goes over the former connection; the new one: {plain(move['url'])}: "
+            f"{short_reason(move['reason'])}; it is tried again. Correct [broker] urls, and 'pubd reload'; see "
+            "'pubd status'",
+            REFUSED,
+        )
 
 
 def _lines(done: dict[str, Any]) -> Iterator[str]:

@@ -174,7 +174,7 @@ class Health(Service):
         # A refused lane tries again now and then; that ends its trouble only when it succeeds.
         trying = frozenset(("lane", lane.exchange) for lane in status.lanes if lane.state is LaneState.OPENING)
         found = [*_not_publishing(status), *_paused(self._publisher.pauses)]
-        return list(self._noted(found, {"link", "blocked", "declared", "lane"}, trying))
+        return list(self._noted(found, {"link", "blocked", "moving", "declared", "lane"}, trying))
 
     @property
     def accepts(self) -> bool:
@@ -271,6 +271,9 @@ def _not_publishing(status: BrokerStatus) -> Iterator[tuple[str, Trouble]]:
     elif link is not LinkState.READY:
         why = f": {_said(status.reason)}" if status.reason is not None else ""
         yield "link", Trouble(type=f"link-{link.value}", detail=f"{status.url}{why}")
+    move = status.move
+    if move is not None and move.reason is not None:
+        yield "moving", Trouble(type="moving", detail=f"{move.url}: {_said(move.reason)}")
     for refused in status.refused:
         yield "declared", Trouble(type="declaration-refused", detail=str(refused))
     for lane in status.lanes:

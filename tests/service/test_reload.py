@@ -225,6 +225,23 @@ def test_a_terminal_that_is_closed_ends_it_cleanly(tmp_path: Path, text: str) ->
     assert "every accepted message is settled" in said.read_text()
 
 
+def test_a_wrong_password_is_told_at_once_and_by_the_status(pubd: Reloading, text: str, url: str) -> None:
+    wrong = url.replace("@", "-wrong@")
+    pubd.write(text.replace(url, wrong))
+    code, said, problem = pubd.command()
+    assert code == 1
+    assert "reloaded: 1 change" in said
+    assert "publishing still goes over the former connection; the new one: " in problem
+    assert "403 ACCESS_REFUSED" in problem
+    assert "-wrong" not in problem + said
+    assert pubd.status["moving"]["reason"]["code"] == 403
+    assert pubd.http().send("x", "k")[0] == 202
+    pubd.write(text)
+    code, _, problem = pubd.command()
+    assert (code, problem) == (0, "")
+    assert pubd.status["moving"] is None
+
+
 # What becomes of each part
 
 

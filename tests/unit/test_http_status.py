@@ -12,15 +12,19 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 
 from pubd.access import LOCAL
+from pubd.amqp.broker import Target
 from pubd.amqp.topology import Exchange, Topology
+from pubd.amqp.url import BrokerUrl
 from pubd.config import SpoolConfig
 from pubd.errors import SpoolError
+from pubd.findings import findings
 from pubd.grouping import groups
 from pubd.intake.http.openapi_schemas import SCHEMAS
 from pubd.intake.http.request import Request
 from pubd.intake.http.status import Look, SpoolFacts, Status, WayIn, address_text, status_routes
 from pubd.intake.http.waits import Waits
 from pubd.operating import Operating
+from pubd.options import Options
 from pubd.spool.base import Limits
 from pubd.spool.groups import Parked
 from pubd.spool.memory import MemorySpool
@@ -141,6 +145,27 @@ def test_a_broker_that_is_away_and_a_publisher_that_stops() -> None:
     assert [trouble["type"].partition("-")[0] for trouble in found["troubles"]] == ["link"]
     rig.stop()
     assert not asked(status)["accepting"]
+
+
+def test_a_move_to_a_broker_that_refuses_us() -> None:
+    broker = Broker(exchanges={"x": {"k"}}, users={"me": "s3cret"})
+    rig = Rig(MemoryNetwork(broker), url="amqp://me:s3cret@localhost/%2F").start()
+    status = status_of(rig)
+    assert asked(status)["moving"] is None
+    wrong = BrokerUrl.parse("amqp://me:wr0ng@localhost/%2F")
+    rig.publisher.reconfigure(Options(), target=Target(urls=(wrong,), connection_name="pubd"))
+    rig.network.advance(5)
+    found = asked(status)
+    assert found["link"]["state"] == "ready"
+    assert (found["moving"]["url"], found["moving"]["reason"]["code"]) == ("amqp://me:***@localhost:5672/%2F", 403)
+    assert [trouble["type"] for trouble in found["troubles"]] == ["moving"]
+    (finding,) = findings(found)
+    assert finding.bad
+    assert "publishing still goes over the former connection" in finding.text
+    assert "403 ACCESS_REFUSED" in finding.text
+    assert "'pubd reload'" in finding.advice
+    assert "wr0ng" not in json.dumps(found)
+    rig.stop()
 
 
 class _Hung(MemorySpool):

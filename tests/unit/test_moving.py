@@ -66,6 +66,9 @@ def test_publishing_moves_to_the_new_connection_once_all_is_answered(rig: Rig) -
     during = rig.send("4", "5")
     # It stands, and waits.
     assert users(rig) == ["guest", "shop"]
+    move = rig.publisher.status().move
+    assert move is not None
+    assert move.reason is None
     assert rig.arrived(peer=old) == ["1", "2", "3"]
     old.release()
     rig.network.advance(1)
@@ -86,10 +89,16 @@ def test_with_a_wrong_password_it_goes_on_as_before_until_that_is_right(rig: Rig
     assert users(rig) == ["guest"]
     assert rig.send("2")[0].confirmed
     assert any("ACCESS_REFUSED" in text for text in logged.texts)
+    move = rig.publisher.status().move
+    assert move is not None
+    assert move.url == "amqp://shop:***@localhost:5672/%2F"
+    assert move.reason is not None
+    assert move.reason.code == 403
     assert "wrong@" not in str(logged.texts)
     go(rig, NEW)
     rig.network.advance(1)
     assert users(rig) == ["shop"]
+    assert rig.publisher.status().move is None
     assert rig.send("3")[0].confirmed
     rig.stop()
     assert rig.arrived() == ["1", "2", "3"]

@@ -517,6 +517,16 @@ STATUS = _every(
                 "blocked": {**_TEXT_OR_NULL, "description": "RabbitMQ's words, while it blocks the connection."},
             }
         ),
+        "moving": {
+            **_every(
+                {
+                    "url": {"type": "string", "description": "The new broker's, without the password."},
+                    "reason": _reason("Why there is no connection to it; null: it is being made, or stands."),
+                }
+            ),
+            "type": ["object", "null"],
+            "description": "After a reload with other brokers: where publishing moves to; link still publishes.",
+        },
         "refused": {
             "type": "array",
             "items": _every({"declaration": {"type": "string"}, "reason": _reason("RabbitMQ's words.")}),

@@ -150,6 +150,7 @@ class Status:
                 "reason": reason_object(status.reason),
                 "blocked": status.blocked,
             },
+            "moving": {"url": status.move.url, "reason": reason_object(status.move.reason)} if status.move else None,
             "refused": [
                 {"declaration": str(each.declaration), "reason": reason_object(each.reason)} for each in status.refused
             ],
