@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 from pubd.cli.copying import copied, pieces
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import USAGE, Failure
+from pubd.cli.placing import check_free, place
 from pubd.cli.screen import json_line, output
 from pubd.cli.source import is_terminal
 from pubd.wording import messages, octets
@@ -44,10 +44,7 @@ def backup(file: Path, force: bool, as_json: bool, **options: Any) -> None:
                     sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
             return
-        if file.is_dir():
-            raise Failure(f"{file} is a directory; name a file in it", USAGE)
-        if file.exists() and not force:
-            raise Failure(f"{file} is there already; name another file, or say --force", USAGE)
+        check_free(file, force=force)
         report, size = _backed_up(asked, file, force)
     if as_json:
         json_line(_object(file, report, size))
@@ -72,25 +69,13 @@ def _backed_up(asked: Daemon, file: Path, force: bool) -> tuple[Report, int]:
     from pubd.errors import SpoolError
     from pubd.spool import offline
 
-    directory = file.absolute().parent
-    with copied(asked, directory, file.name) as made:
+    with copied(asked, file.absolute().parent, file.name) as made:
         try:
             report = offline.verify(made)
         except SpoolError as error:
             raise Failure(f"what came is no spool ({error}); is that pubd? See --server, and try again") from None
         size = made.stat().st_size
-        if force:
-            os.replace(made, file)
-        else:
-            try:
-                os.link(made, file)
-            except FileExistsError:
-                raise Failure(f"{file} came to be meanwhile; name another file, or say --force") from None
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        place(made, file, force=force)
     return report, size
 
 

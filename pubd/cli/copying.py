@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pubd.cli.daemon import Broken
 from pubd.cli.failure import Failure
+from pubd.cli.placing import sync, unnamed
 from pubd.cli.source import is_terminal
 from pubd.wording import octets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pubd.cli.daemon import Daemon
 
@@ -35,23 +33,14 @@ def copied(asked: Daemon, directory: Path, name: str) -> Iterator[Path]:
     Raises Failure.
     """
     try:
-        fd, made = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=directory)
-    except OSError as error:
-        raise Failure(f"{directory} cannot be written: {error.strerror}; name another place") from None
-    path = Path(made)
-    try:
-        with os.fdopen(fd, "wb") as file:
+        with unnamed(directory, name) as (path, file):
             for piece in pieces(asked):
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        yield path
+            sync(file)
+            file.close()
+            yield path
     except OSError as error:
         raise Failure(f"{directory} cannot be written: {error.strerror}; make room, or name another place") from None
-    finally:
-        for left in (path, path.with_name(f"{path.name}.lock")):
-            with contextlib.suppress(OSError):
-                left.unlink()
 
 
 def pieces(asked: Daemon) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from pubd.cli.copying import copied
 from pubd.cli.daemon import Broken, daemon, daemon_options
 from pubd.cli.durations import Duration
 from pubd.cli.failure import BROKEN_PIPE, CONFIGURATION, Failure
+from pubd.cli.placing import check_free, check_no_spool, place, sync, unnamed
 from pubd.cli.screen import Screen, json_line, wrapped
 from pubd.config import Config, ConfigError
 from pubd.errors import InvalidOption, SpoolError, SpoolInUse
@@ -145,20 +146,25 @@ def _verified(path: Path) -> offline.Report:
 
 @click.command()
 @click.argument("spool", required=False)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write, readable by you alone.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), help="The file to write, readable by you alone."
+)
+@click.option("-f", "--force", is_flag=True, help="Replace that file if it is there; never a spool.")
 @daemon_options
-def export(spool: str | None, output: Path | None, **options: Any) -> None:
+def export(spool: str | None, output: Path | None, force: bool, **options: Any) -> None:
     """Write every open message of SPOOL (its path) of a stopped daemon as NDJSON; without SPOOL, of the running one.
 
     Damaged ones are marked. 'pubd import' hands all of it in again. The running pubd goes on: what RabbitMQ confirms
-    before its turn comes is not in it, what is accepted meanwhile neither.
+    before its turn comes is not in it, what is accepted meanwhile neither. A file gets its name when all is in it.
 
     Exit codes: 0 done, 1 refused, 2 usage, 3 pubd is not reachable, or went away, 75 try again later.
     """
     count = damaged = 0
+    output = None if str(output) == "-" else output
+    path = _spool_path(spool) if spool is not None else None
     try:
-        with _private(output) as file:
-            for line, marked in _offline(spool) if spool is not None else _online(options):
+        with _output(output, path, force) as file:
+            for line, marked in _offline(path) if path is not None else _online(options, output):
                 damaged += marked
                 file.write(line + "\n")
                 count += 1
@@ -173,14 +179,14 @@ def export(spool: str | None, output: Path | None, **options: Any) -> None:
     click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
 
 
-def _offline(spool: str) -> Iterator[tuple[str, bool]]:
+def _offline(path: Path) -> Iterator[tuple[str, bool]]:
     """Each line, and whether its message is damaged."""
-    for each in offline.export(_spool_path(spool)):
+    for each in offline.export(path):
         message = exported_object(each)
         yield wire.dumps(message), "damaged" in message
 
 
-def _online(options: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+def _online(options: dict[str, Any], output: Path | None) -> Iterator[tuple[str, bool]]:
     """As it comes from the daemon."""
     rest = b""
     with daemon(options) as asked:
@@ -190,24 +196,44 @@ def _online(options: dict[str, Any]) -> Iterator[tuple[str, bool]]:
                 for line in lines:
                     yield line.decode(), b',"damaged":true' in line and "damaged" in json.loads(line)
         except Broken as error:
-            raise Failure(f"{error.message}: what is written is not all of it; try again", error.exit_code) from None
+            left = "what is written is not all of it" if output is None else "nothing is kept of it"
+            raise Failure(f"{error.message}: {left}; try again", error.exit_code) from None
 
 
 @contextmanager
-def _private(path: Path | None) -> Iterator[IO[str]]:
-    """stdout, or a file that nobody else can read: there are bodies in it."""
-    if path is None:
-        try:
-            if isinstance(sys.stdout, TextIOWrapper):
-                # JSON is UTF-8, whatever the locale.
-                sys.stdout.reconfigure(encoding="utf-8")
-            yield sys.stdout
-            sys.stdout.flush()
-        except OSError:
-            # Python would try once more at its end, to write what is left.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise
+def _output(file: Path | None, spool: Path | None, force: bool) -> Iterator[IO[str]]:
+    """stdout, or a file that nobody else can read, for there are bodies in it; it is there when all is written.
+
+    Raises Failure, OSError.
+    """
+    if file is None:
+        with _stdout() as stdout:
+            yield stdout
         return
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        yield file
+    if file.exists() and not file.is_file() and not file.is_dir():
+        # A pipe, or a device: there is nothing in it to lose.
+        with file.open("w", encoding="utf-8") as written:
+            yield written
+        return
+    check_no_spool(file, spool)
+    check_free(file, force=force)
+    with unnamed(file.absolute().parent, file.name) as (made, raw):
+        text = TextIOWrapper(raw, encoding="utf-8")
+        yield text
+        text.flush()
+        sync(raw)
+        place(made, file, force=force)
+
+
+@contextmanager
+def _stdout() -> Iterator[IO[str]]:
+    try:
+        if isinstance(sys.stdout, TextIOWrapper):
+            # JSON is UTF-8, whatever the locale.
+            sys.stdout.reconfigure(encoding="utf-8")
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError:
+        # Python would try once more at its end, to write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

@@ -300,10 +300,12 @@ async def test_properties_that_nobody_can_read_count_as_damaged(path: Path) -> N
 @pytest_twisted.ensureDeferred
 async def test_an_output_that_cannot_be_written_is_a_sentence(path: Path, tmp_path: Path) -> None:
     await filled(path)
-    for target in ("/dev/full", str(tmp_path / "missing" / "x"), str(tmp_path)):
+    for target in ("/dev/full", str(tmp_path / "missing" / "x")):
         code, (line,) = called("export", str(path), "-o", target)
         assert code == 1
         assert f"{target} cannot be written" in line
+    code, (line,) = called("export", str(path), "-o", str(tmp_path))
+    assert (code, line) == (2, f"pubd: {tmp_path} is a directory; name a file in it")
     piped = subprocess.run(
         ["sh", "-c", f"'{BIN / 'pubd'}' export '{path}' > /dev/full"],
         capture_output=True,
@@ -314,6 +316,45 @@ async def test_an_output_that_cannot_be_written_is_a_sentence(path: Path, tmp_pa
     assert piped.returncode == 1
     assert "Traceback" not in piped.stderr
     assert piped.stderr == "pubd: stdout cannot be written: No space left on device\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_export_takes_the_place_of_another_only_when_all_is_in_it(path: Path, tmp_path: Path) -> None:
+    await filled(path)
+    target = tmp_path / "open.ndjson"
+    target.write_text("an earlier export\n")
+    code, (line,) = called("export", str(path), "-o", str(target))
+    assert (code, line) == (2, f"pubd: {target} is there already; name another file, or say --force")
+    code, _ = called("export", str(tmp_path / "missing.db"), "-o", str(target), "--force")
+    assert code == 1
+    assert target.read_text() == "an earlier export\n"
+    code, _ = called("export", str(path), "-o", str(target), "--force")
+    assert code == 0
+    assert (len(exported(target.read_text())), target.stat().st_mode & 0o777) == (3, 0o600)
+    assert not [each for each in tmp_path.iterdir() if each.name.endswith(".part")]
+    assert pubd("export", path, "-o", "-").stdout == target.read_text()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_export_never_takes_the_place_of_a_spool(path: Path, tmp_path: Path) -> None:
+    await filled(path)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(path.read_bytes())
+    before = path.read_bytes()
+    beside = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", ".ballast", ".lock", ".schedules")]
+    for target in (path, link, copy, *beside):
+        there = os.path.lexists(target)
+        for source in ([str(path)], ["-s", f"unix:{tmp_path}/nobody"]):
+            code, (line,) = called("export", *source, "-o", str(target), "--force")
+            assert (code, "spool" in line, str(target) in line) == (2, True, True), line
+        assert os.path.lexists(target) == there
+    assert path.read_bytes() == copy.read_bytes() == before
+    # Also where nothing says any more that it is one.
+    path.write_bytes(bytes(4096) + before[4096:])
+    code, (line,) = called("export", str(path), "-o", str(path), "--force")
+    assert (code, "is a spool" in line) == (2, True)
 
 
 # The command itself
