@@ -292,6 +292,13 @@ class Spool(Protocol):
     ids: Ids | None
     """Numbers entries (``seq``, ``id``) before they are appended; None until the spool is open."""
 
+    @property
+    def refusal(self) -> PubdError | None:
+        """Why a submission would be refused now, as far as the store itself knows: what holds until somebody acts.
+
+        A full disk is one as of the last commit, and is tried again each second; limits are not looked at.
+        """
+
     def open(self) -> Deferred[None]:
         """Make ready for use."""
 

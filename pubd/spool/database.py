@@ -84,6 +84,10 @@ class Database:
         """Everything until commit or roll_back is one transaction."""
         self.db.execute("BEGIN IMMEDIATE")
 
+    def touch(self) -> None:
+        """Write the first page as it is: whether the disk takes anything."""
+        self.db.pragma("user_version", self.db.pragma("user_version"))
+
     def commit(self) -> None:
         """Write the books, commit and sync; if it raises, roll back: nothing of the transaction has happened."""
         if self._books != self._committed:

@@ -45,6 +45,15 @@ def translated(error: Exception, path: Path, system: int = 0) -> SpoolError:
     return SpoolFailed(f"the spool {path} failed ({text}): please report this; start pubd again to go on")
 
 
+def nameless(path: Path, lost: Path) -> SpoolError:
+    """The file ``lost`` of the spool ``path`` was removed while it is in use."""
+    return SpoolError(
+        f"{lost} was removed or replaced while pubd writes to it, so what the spool holds ends with this process, and "
+        f"nothing more is accepted: save it now with 'pubd backup FILE' (or 'pubd export -o FILE'), stop pubd, put "
+        f"FILE in the place of {path} without an old {path.name}-wal beside it, and start pubd again"
+    )
+
+
 def full(path: Path) -> SpoolFull:
     """The disk is."""
     return SpoolFull("disk", f"no room is left on the disk of {path}; make room, pubd goes on by itself")

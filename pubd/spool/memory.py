@@ -78,6 +78,7 @@ class MemorySpool:
 
     durable = False
     records_confirmed = False
+    refusal: PubdError | None = None
 
     def __init__(
         self,

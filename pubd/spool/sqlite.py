@@ -24,13 +24,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pubd import failpoints
-from pubd.errors import PubdError, SpoolError, SpoolFailed
+from pubd.errors import PubdError, SpoolError, SpoolFailed, SpoolFull
 from pubd.spool import faults, schema
 from pubd.spool.ballast import Ballast
 from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.claims import Unfinished
 from pubd.spool.ids import TAG_BITS, Ids
 from pubd.spool.lock import SpoolLock
+from pubd.spool.names import Names
 from pubd.spool.snapshot import Copy, SqliteSnapshot
 from pubd.spool.store import Store
 
@@ -130,6 +131,13 @@ class SqliteSpool:
         self._on_failed = failed
         self._vfs = vfs
         self._broken: SpoolFailed | None = None
+        self._full = False
+        """The last write found no room."""
+        self._names: Names | None = None
+        """None on a disk in memory."""
+        self._lost = False
+        """One of them is, and that was logged."""
+        self._refuse: Callable[[], SpoolError] | None = None
         self._books = Books()
         self._lock: SpoolLock | None = None
         self._thread: threading.Thread | None = None
@@ -150,6 +158,7 @@ class SqliteSpool:
         if self._thread is not None:
             return fail(SpoolError(f"the spool {self.path} is open already"))
         self._closing, self._closed, self._broken = False, [], None
+        self._full, self._names, self._lost, self._refuse = False, None, False, None
         try:
             # At once: whoever starts several services is to know before it starts the next one.
             self._lock = SpoolLock(self.path)
@@ -170,6 +179,11 @@ class SqliteSpool:
             self._closing = True
             self._condition.notify()
         return closed
+
+    @property
+    def refusal(self) -> PubdError | None:
+        refuse = self._refuse
+        return self._broken if refuse is None else refuse()
 
     def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Accepted]]:
         return self._ask(lambda store: store.submissions.append(entries))
@@ -329,7 +343,7 @@ class SqliteSpool:
         retry_at = 0.0
         closing = False
         while not closing and self._broken is None:
-            short = bool(kept) or self._ballast.given_back
+            short = self._short(kept)
             with self._condition:
                 if not self._waiting and not self._closing:
                     self._condition.wait(max(0.0, retry_at - time.monotonic()) if short else None)
@@ -339,7 +353,8 @@ class SqliteSpool:
             retrying = short and (closing or time.monotonic() >= retry_at)
             if retrying:
                 kept = self._again(store, kept)
-                self._room_again(store)
+                self._room_again(store, kept)
+            self._decide_what_is_refused(store)
             unstored = self._group(store, arrived)
             left = {*unstored, *self._unfinished(arrived, closing)}
             later(self._deliver, [op for op in arrived if op not in left], store.base.books(), self._took)
@@ -347,8 +362,9 @@ class SqliteSpool:
             kept += unstored
             if (unstored or store.claims.skipped) and self._broken is None and self._make_room(store):
                 kept = self._again(store, kept)
-            if retrying or ((kept or self._ballast.given_back) and not short):
+            if retrying or (self._short(kept) and not short):
                 retry_at = time.monotonic() + RETRY
+            self._decide_what_is_refused(store)
             self._checkpoint(connection, shrunk=store.settlements.shrunk)
             store.settlements.shrunk = False
         if self._broken is not None:
@@ -394,15 +410,35 @@ class SqliteSpool:
         """
         if not self._ballast.give_back():
             return False
-        store.submissions.refuse = partial(faults.full, self.path)
         self.log.warn("the disk of {path} is full: what is settled goes into the room kept for it", path=str(self.path))
         self._checkpoint(store.base.db, shrunk=True)
         return True
 
-    def _room_again(self, store: Store) -> None:
+    def _room_again(self, store: Store, kept: Sequence[_Op]) -> None:
         if self._ballast.given_back and self._ballast.take(self._ask_free()):
-            store.submissions.refuse = None
             self.log.info("there is room again on the disk of {path}", path=str(self.path))
+        if self._full and not kept and not self._ballast.given_back:
+            self._full = False
+            self._transaction(store, [_Op(lambda store: store.base.touch(), Deferred())])
+
+    def _short(self, kept: Sequence[_Op]) -> bool:
+        """Whether it is to be found out from time to time if there is room again."""
+        return bool(kept) or self._ballast.given_back or self._full
+
+    def _decide_what_is_refused(self, store: Store) -> None:
+        full = partial(faults.full, self.path)
+        refuse: Callable[[], SpoolError] | None = full if self._ballast.given_back else None
+        if self._names is not None and (lost := self._names.lost()) is not None:
+            refuse = partial(faults.nameless, self.path, lost)
+            if not self._lost:
+                self.log.critical("{error}", error=str(refuse()))
+            self._lost = True
+        elif self._lost:
+            self._lost = False
+            self.log.info("the files of {path} are back", path=str(self.path))
+        store.submissions.refuse = refuse
+        # A submission that is small enough may find room.
+        self._refuse = refuse or (full if self._full else None)
 
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
@@ -484,6 +520,8 @@ class SqliteSpool:
             store.base.roll_back()
             if isinstance(problem, SpoolFailed):
                 self._broken = problem
+            elif isinstance(problem, SpoolFull):
+                self._full = True
             for op in ops:
                 op.result = Failure(problem)
             return False
@@ -507,6 +545,8 @@ class SqliteSpool:
                     "the disk of {path} has too little room to keep some for a day on which it is full",
                     path=str(self.path),
                 )
+            if self._vfs is None:
+                self._names = Names(self.path, self.path.with_name(f"{self.path.name}-wal"))
             return connection, Store(connection, self.ids, self._limits_now, self._free)
         except BaseException:
             self._close_store(connection)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pubd.entry import Entry
-    from pubd.errors import SpoolFull
+    from pubd.errors import SpoolError
     from pubd.spool.base import Limits
     from pubd.spool.database import Database
 
@@ -41,8 +41,8 @@ class Submissions:
         self._free = free
         self._waiting: list[Entry] = []
         """Accepted in the transaction under way, to be written before its commit."""
-        self.refuse: Callable[[], SpoolFull] | None = None
-        """Says why nothing new is accepted, while what is held needs all the room that there is."""
+        self.refuse: Callable[[], SpoolError] | None = None
+        """Says why nothing new is accepted: what is held needs all the room, or the file is not to be found again."""
 
     def append(self, entries: Sequence[Entry]) -> list[Accepted]:
         """Accept all or raise before anything was changed; :meth:`flush` writes what a whole group has submitted."""

@@ -153,6 +153,16 @@ async def test_messages_are_claimed_in_order_of_acceptance_for_each_exchange(ben
 
 
 @pytest_twisted.ensureDeferred
+async def test_as_far_as_it_knows_it_refuses_nothing(bench: Bench) -> None:
+    spool = await bench.open(Limits(max_rows=1))
+    assert spool.refusal is None
+    await bench.append("a")
+    with pytest.raises(SpoolFull):
+        await bench.append("b")
+    assert spool.refusal is None, "limits are looked at by whoever knows them"
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_entry_comes_back_as_it_was_given(bench: Bench) -> None:
     await bench.open()
     (given_,) = await bench.append("n", exchange="ex\0é", routing_key="k\0ü", ordering_key="o", body=b"\0" * 9)

@@ -109,6 +109,14 @@ def on_disk(path: Path, logged: Logged) -> Iterator[Bench]:
     logged.events.clear()
 
 
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come true")
+
+
 def counted(path: Path) -> dict[int, int]:
     connection = apsw.Connection(str(path))
     found = dict(connection.execute("SELECT state, count(*) FROM message GROUP BY state"))
@@ -515,6 +523,77 @@ def test_a_sync_that_fails_while_the_wal_is_moved_ends_the_spool_too(
     assert on_disk.append()[0].new
     assert on_disk.close() is None
     assert len(on_disk.failures) == 1
+
+
+# What it refuses
+
+
+def test_a_full_disk_is_told_until_the_disk_takes_something_again_whoever_asks_for_it(
+    on_disk: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "RETRY", 0.05)
+    assert on_disk.spool.refusal is None
+    on_disk.disk.full = True
+    problem = on_disk.append(1, b"x" * 10_000)
+    on_disk.claim()
+    assert isinstance(on_disk.spool.refusal, SpoolFull)
+    assert str(on_disk.spool.refusal) == str(problem)
+    on_disk.disk.full = False
+    # Nobody submits anything, for it was said that nothing is accepted.
+    until(lambda: on_disk.spool.refusal is None)
+    assert on_disk.append()[0].new
+
+
+def test_a_spool_that_failed_says_why(on_disk: Bench) -> None:
+    on_disk.disk.failing["sync", on_disk.disk.syncs + 1] = failed
+    problem = on_disk.append()
+    assert isinstance(problem, SpoolFailed)
+    assert on_disk.spool.refusal is problem
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+def test_once_its_file_was_removed_nothing_is_accepted_and_what_it_holds_can_be_saved(
+    bench: Bench, logged: Logged, end: str
+) -> None:
+    bench.open()
+    bench.append(3)
+    lost = bench.path.with_name(f"spool.db{end}")
+    lost.unlink()
+    problem = bench.append()
+    assert isinstance(problem, SpoolError)
+    assert f"{lost} was removed or replaced while pubd writes to it" in str(problem)
+    assert "save it now with 'pubd backup FILE' (or 'pubd export -o FILE')" in str(problem)
+    assert str(bench.spool.refusal) == str(problem)
+    assert [text for text in logged.texts if str(lost) in text] == [str(problem)], "once"
+    logged.events.clear()
+    # What was accepted is published and settled.
+    bench.confirm(bench.claim(1))
+    snapshot = bench.do(lambda spool: spool.snapshot())
+    while not bench.turns.result(snapshot.step()):
+        pass
+    copy = bench.path.with_name("copy.db")
+    copy.write_bytes(Path(f"/proc/self/fd/{snapshot.fd}").read_bytes())
+    snapshot.close()
+    assert len(bench.do(lambda spool: spool.exported(None, 10, 1 << 20))) == 2
+    bench.close()
+    assert counted(copy)[0] == 2
+
+
+def test_a_file_that_was_put_back_is_written_to_again(bench: Bench, logged: Logged) -> None:
+    bench.open()
+    bench.append()
+    away = bench.path.with_name("away.db")
+    bench.path.rename(away)
+    away.with_name("other.db").touch()
+    assert isinstance(bench.append(), SpoolError)
+    away.with_name("other.db").rename(bench.path)
+    assert isinstance(bench.append(), SpoolError), "another file of the same name"
+    away.rename(bench.path)
+    assert bench.append()[0].new
+    assert bench.claim()
+    assert bench.spool.refusal is None
+    assert any("are back" in text for text in logged.texts)
+    logged.events.clear()
 
 
 # Size
