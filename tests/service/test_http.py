@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred, gatherResults
@@ -14,7 +15,7 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wra
 from pubd.access import LOCAL, Access, Principal
 from pubd.access.tokens import hash_of, new_token
 from tests.certs import Certificates
-from tests.web import JSON, get, post, reactor, serving, until
+from tests.web import GOOD, JSON, get, post, reactor, serving, until
 
 
 @pytest_twisted.ensureDeferred
@@ -126,3 +127,29 @@ async def test_a_client_that_goes_leaves_nothing() -> None:
         await web.quiet()
         assert web.accepted == 0
         assert (await web.ask(request)).status == 202
+
+
+@pytest.mark.parametrize("way", ["tcp", "unix"])
+@pytest_twisted.ensureDeferred
+async def test_who_ends_its_side_after_its_requests_gets_all_answers(way: str, tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s:mode=600" if way == "unix" else "tcp:0:interface=127.0.0.1") as web:
+        for requests, statuses in (
+            (post(), [202]),
+            (post() + get("/livez") + post(), [202, 200, 202]),
+            (post(GOOD + b"\n" + GOOD, headers="Content-Type: application/x-ndjson\r\n"), [200]),
+            (post(b"{}"), [422]),
+            (b"GET /\x01 HTTP/1.1\r\n\r\n", [400]),
+            # Half a request is none.
+            (post() + post()[:-2], [202]),
+            (post()[:20], []),
+            (b"", []),
+        ):
+            address = UNIXClientEndpoint(reactor, f"{tmp_path}/s") if way == "unix" else None
+            client = await (web.connect(address) if address is not None else web.client())
+            client.transport.write(requests)
+            client.transport.loseWriteConnection()
+            got = await client.answers(len(statuses)) if statuses else []
+            assert [each.status for each in got] == statuses
+            await client.until_closed()
+        await web.quiet()
+        assert web.door.unanswered == 0

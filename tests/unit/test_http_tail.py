@@ -223,3 +223,12 @@ def test_an_old_client_reads_to_the_end_of_the_connection(watched: Watched) -> N
     watched.flow(1)
     assert names(wire) == ["watching"]
     assert wire.over
+
+
+def test_it_ends_with_a_client_that_has_ended_its_side(watched: Watched) -> None:
+    channel, wire = watched.open()
+    assert watched.watched
+    channel.readConnectionLost()
+    assert wire.disconnecting
+    channel.connectionLost(None)
+    assert not watched.watched

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from pubd.errors import PubdError, PublisherStopped
 from pubd.intake.http.answer import error_answer
@@ -26,6 +28,7 @@ DROPPED = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(PacedChannel):
     """One connection."""
 
@@ -37,6 +40,8 @@ class Channel(PacedChannel):
         super().__init__(site.options, site.clock, site.unread)
         self._site = site
         self._peer: Peer | None = None
+        self._ended = False
+        """The client has ended its side."""
         self._reset()
 
     def _reset(self) -> None:
@@ -79,6 +84,15 @@ class Channel(PacedChannel):
         self._site.channels.discard(self)
         if not self._site.channels:
             self._site.emptied()
+
+    def readConnectionLost(self) -> None:
+        """The client has ended its side, and still gets the answers to what it asked completely."""
+        self._ended = True
+        if self._stage is not Stage.ANSWERING or (self._exchange is not None and self._exchange.endless):
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side is ended, by ourselves."""
 
     def stop(self, why: str = "pubd is stopping") -> None:
         """pubd stops, or listens there no more: what is being answered will be, everything else is refused."""
@@ -228,6 +242,8 @@ class Channel(PacedChannel):
         self._reset()
         self._to_idle()
         self.requestDone(self.requests[0])
+        if self._ended and self._stage in (Stage.IDLE, Stage.HEAD, Stage.BODY):
+            self.loseConnection()
 
     def _refuse(self, answer: Answer) -> None:
         """Answer a request by its head alone."""

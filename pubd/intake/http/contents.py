@@ -155,6 +155,7 @@ class _Flow:
 
     log = Logger()
     patience = PATIENCE
+    endless = False
 
     def __init__(
         self,

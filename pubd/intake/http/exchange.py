@@ -331,6 +331,11 @@ class Exchange:
         return self._outflow.patience if self._outflow is not None else None
 
     @property
+    def endless(self) -> bool:
+        """Whether the answer ends only with its client, or at a time of its own."""
+        return self._outflow is not None and self._outflow.endless
+
+    @property
     def full(self) -> bool:
         """See :class:`pubd.intake.http.outflow.Outlet`."""
         return self._channel.full

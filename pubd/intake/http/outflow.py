@@ -23,9 +23,13 @@ class Outlet(Protocol):
 
 
 class Outflow(Protocol):
-    """``patience``: seconds for which the client may take nothing of what was written, until it is cut off."""
+    """``patience``: seconds for which the client may take nothing of what was written, until it is cut off.
+
+    ``endless``: it tells what happens from now on, and is of no use once its client has ended its side.
+    """
 
     patience: float
+    endless: bool
 
     def begin(self, outlet: Outlet) -> None:
         """The head is written; from now on until finish, fail or ``lost`` the outlet may be used."""

@@ -139,6 +139,7 @@ class Reader:
     """
 
     patience = PATIENCE
+    endless = True
 
     def __init__(
         self, wanted: Wanted, *, clock: Any, wall: Callable[[], float], gone: Callable[[Reader], None]
