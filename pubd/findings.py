@@ -108,6 +108,8 @@ def _trouble(trouble: dict[str, Any], status: dict[str, Any]) -> Finding:
         return Finding(text=text, advice=_for_link(link), since=since)
     if type == "spool-full":
         advice = _for_full_spool(detail, status["spool"]["path"])
+    elif "pubd backup" in detail:
+        advice = "do it before pubd ends; 'pubd verify FILE' looks whether all of it is there"
     else:
         advice = _ACCEPTING.get(type, "look at pubd's log")
     return Finding(text=f"submissions are refused: {detail}", advice=advice, since=since)

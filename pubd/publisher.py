@@ -341,8 +341,12 @@ class Publisher(Service):
 
     @property
     def refusal(self) -> PubdError | None:
-        """Why a submission would be refused now, as far as the publisher knows; None: it would not, but may wait."""
-        return self._refused()
+        """Why a submission would be refused now, as far as publisher and spool know; None: it would not, but may wait.
+
+        On a full disk one is tried all the same, and may be small enough.
+        """
+        refused = self._refused()
+        return self._spool.refusal if refused is None and self._ready else refused
 
     @property
     def ready(self) -> bool:

@@ -192,6 +192,8 @@ class Health(Service):
             yield "stopping", Trouble(type="stopping", detail=str(refusal))
         elif isinstance(refusal, PublisherDraining):
             yield "draining", Trouble(type="draining", detail=str(refusal))
+        elif isinstance(refusal, SpoolFull):
+            yield "spool-full", Trouble(type="spool-full", detail=str(refusal))
         elif refusal is not None:
             yield "spool-failed", Trouble(type="spool-failed", detail=str(refusal))
         elif not self._publisher.ready:

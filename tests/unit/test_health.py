@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from pubd.amqp.topology import Exchange, Queue, Topology
+from pubd.errors import PubdError
 from pubd.message import Message
 from pubd.operate.health import CALM, PATIENCE
 from pubd.operating import MOST
+from pubd.spool import faults
 from pubd.spool.base import Limits
+from pubd.spool.memory import MemorySpool
 from tests.network import MemoryNetwork
 from tests.operating import ROOT, Shown
 from tests.peer import Broker
@@ -87,6 +90,36 @@ def test_a_full_spool_is_not_ready_and_names_the_limit(limits: dict[str, int], n
     (reason,) = shown.json("/readyz")["reasons"]
     assert reason["type"] == "spool-full"
     assert f"({named})" in reason["detail"]
+    rig.stop()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "type"),
+    [(faults.full(Path("/d/spool.db")), "spool-full"), (faults.nameless(Path("/d/s"), Path("/d/s")), "spool-failed")],
+)
+def test_what_the_store_itself_refuses_is_not_ready(refusal: PubdError, type: str, logged: Logged) -> None:
+    spool = MemorySpool()
+    rig = Rig(spool=spool).start()
+    # Without any limit of pubd's own: a quota, or min_free = 0.
+    shown = Shown(rig, limits=Limits(min_free=0)).start()
+    spool.refusal = refusal
+    rig.network.advance(100)
+    (reason,) = shown.json("/readyz")["reasons"]
+    assert (reason["type"], reason["detail"]) == (type, str(refusal))
+    assert 99 <= since(shown, "/readyz") <= 100
+    assert shown.values()("pubd_can_accept") == 0
+    # A submission is tried all the same: a small one may find room.
+    assert rig.send("1")[0].confirmed
+    spool.refusal = None
+    rig.network.advance(CALM + 1)
+    assert shown.ask("/readyz").status == 200
+    said = [text for text in logged.texts if "submissions are" in text]
+    if type == "spool-full":
+        assert said == [
+            f"submissions are refused: {refusal}",
+            "submissions are accepted again; the spool was full for 100 s",
+        ]
+    shown.stop()
     rig.stop()
 
 

@@ -140,7 +140,7 @@ class Status:
             "pid": os.getpid(),
             "time": moment_text(self._wall()),
             "uptime": round(self._clock.seconds() - self._started, 3),
-            "accepting": publisher.ready and look.answers,
+            "accepting": publisher.ready and refusal is None and look.answers,
             "refusal": str(refusal) if refusal is not None else None,
             "troubles": list(look.troubles),
             "link": {
