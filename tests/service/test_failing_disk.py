@@ -105,7 +105,7 @@ def test_a_quota_that_is_used_up_is_a_full_disk(run: Run, nowhere: str, socket: 
         with failing(run, program, "pwrite64", "EDQUOT") as strace:
             (refused,) = submit(client, "1")
             # Though the disk has free space, and no limit of pubd's own is reached.
-            program.says("submissions are refused: no room is left on the disk")
+            program.says("submissions are refused: the spool is full (disk): no room is left")
             strace.signal(signal.SIGTERM)
         assert "make room, pubd goes on by itself" in str(refused["error"])
         assert "state" in submit(client, "1")[0]
