@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pubd.amqp.probe import Finding, fail, ok, probe, untested
 from pubd.cli.failure import INTERRUPTED, Failure
 from pubd.errors import SpoolError, SpoolInUse
-from pubd.spool import offline
+from pubd.spool import offline, traces
 from pubd.spool.sqlite import RESERVE
 from pubd.wording import messages, octets, plain
 
@@ -122,7 +122,7 @@ def spool_findings(spool: SpoolConfig) -> Iterator[Finding]:
         return
     path = path.absolute()
     what = f"spool {path}"
-    if path.exists():
+    if path.exists() or traces.is_orphan(path):
         yield _opened(what, path)
     else:
         yield _makeable(what, path)

@@ -16,7 +16,7 @@ import attrs
 
 from pubd.errors import SpoolError, SpoolFull
 from pubd.outcome import State
-from pubd.spool import faults, schema
+from pubd.spool import faults, schema, traces
 from pubd.spool.base import Exported
 from pubd.spool.database import Database
 from pubd.spool.ids import Ids
@@ -46,6 +46,7 @@ class Report:
 def _opened(path: Path) -> Iterator[Database]:
     lock = connection = None
     try:
+        traces.check(path)
         if not path.is_file():
             raise SpoolError(f"there is no spool {path}: give the path that stands in [spool] url of pubd.toml")
         lock = SpoolLock(path, reading=True)
@@ -75,7 +76,7 @@ def _opened(path: Path) -> Iterator[Database]:
 
 def _connection(path: Path) -> apsw.Connection:
     """One that writes nothing. What SQLite would put beside the file to read its WAL is kept in memory."""
-    wal = path.with_name(f"{path.name}-wal")
+    wal = traces.wal_of(path)
     left = wal.exists() and wal.stat().st_size > 0
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     if connection.readonly("main") or not os.access(path.parent, os.W_OK, effective_ids=True):

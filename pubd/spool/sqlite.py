@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from pubd import failpoints
 from pubd.errors import PubdError, SpoolError, SpoolFailed, SpoolFull
-from pubd.spool import faults, schema
+from pubd.spool import faults, schema, traces
 from pubd.spool.ballast import Ballast
 from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.claims import Unfinished
@@ -137,6 +137,8 @@ class SqliteSpool:
         """None on a disk in memory."""
         self._lost = False
         """One of them is, and that was logged."""
+        self._earlier: Path | None = None
+        """What said, before it was opened, that there had been a spool."""
         self._refuse: Callable[[], SpoolError] | None = None
         self._books = Books()
         self._lock: SpoolLock | None = None
@@ -159,6 +161,7 @@ class SqliteSpool:
             return fail(SpoolError(f"the spool {self.path} is open already"))
         self._closing, self._closed, self._broken = False, [], None
         self._full, self._names, self._lost, self._refuse = False, None, False, None
+        self._earlier = traces.earlier(self.path)
         try:
             # At once: whoever starts several services is to know before it starts the next one.
             self._lock = SpoolLock(self.path)
@@ -530,12 +533,14 @@ class SqliteSpool:
     def _open_store(self) -> tuple[apsw.Connection, Store]:
         connection: apsw.Connection | None = None
         try:
+            traces.check(self.path)
             self._create()
             connection = connect(self.path, self._vfs)
             connection.set_wal_hook(self._committed)
             self._wal_pages, self._checkpoint_at = 0, CHECKPOINT
             schema.migrate(connection, partial(self._back_up, connection))
             row = connection.execute("SELECT tag, last_seq FROM books").fetchone()
+            new = row is None
             if row is None:
                 row = (secrets.randbits(TAG_BITS), 0)
                 connection.execute("INSERT INTO books (tag) VALUES (?)", row[:1])
@@ -546,11 +551,36 @@ class SqliteSpool:
                     path=str(self.path),
                 )
             if self._vfs is None:
-                self._names = Names(self.path, self.path.with_name(f"{self.path.name}-wal"))
-            return connection, Store(connection, self.ids, self._limits_now, self._free)
+                self._names = Names(self.path, traces.wal_of(self.path))
+            store = Store(connection, self.ids, self._limits_now, self._free)
+            self._tell(store.base.books(), new=new)
+            return connection, store
         except BaseException:
             self._close_store(connection)
             raise
+
+    def _tell(self, books: Books, *, new: bool) -> None:
+        path = str(self.path)
+        if not new:
+            self.log.info(
+                "spool {path}: {held} messages held ({ready} ready, {deferred} deferred, {parked} parked), "
+                "{accepted} accepted so far",
+                path=path,
+                held=books.held,
+                ready=books.ready,
+                deferred=books.deferred,
+                parked=books.parked,
+                accepted=books.accepted,
+            )
+        elif self._earlier is None:
+            self.log.info("spool {path} is new and empty", path=path)
+        else:
+            self.log.warn(
+                "spool {path} is new and empty, and {earlier} says that there was one before: if its messages are "
+                "missed, stop pubd and put its file back",
+                path=path,
+                earlier=str(self._earlier),
+            )
 
     def _create(self) -> None:
         """Make the file with its permissions before SQLite does with others; WAL and shm inherit them."""

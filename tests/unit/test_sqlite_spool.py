@@ -16,12 +16,15 @@ from typing import Any
 import apsw
 import pytest
 
+from pubd.amqp.probe import Result
+from pubd.cli.probing import spool_findings
+from pubd.config import SpoolConfig
 from pubd.decision import Decision, Verb
 from pubd.entry import Entry
 from pubd.errors import SpoolError, SpoolFailed, SpoolFull, SpoolInUse
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Settlement, State, Via
-from pubd.spool import claims, schema, settlements, sqlite
+from pubd.spool import claims, offline, schema, settlements, sqlite
 from pubd.spool.base import Limits, Query
 from pubd.spool.ids import Ids
 from pubd.spool.rows import row_of
@@ -109,6 +112,14 @@ def on_disk(path: Path, logged: Logged) -> Iterator[Bench]:
     logged.events.clear()
 
 
+def told(call: Callable[[], Any]) -> Any:
+    """What it raises, or gives."""
+    try:
+        return call()
+    except SpoolError as problem:
+        return problem
+
+
 def until(true: Callable[[], bool]) -> None:
     for _ in range(1000):
         if true():
@@ -178,6 +189,57 @@ def test_the_file_of_another_process_that_reads_it_is_refused_with_a_sentence(
     with pytest.raises(apsw.BusyError):
         other.execute("SELECT count(*) FROM message").fetchall()
     other.close()
+
+
+@pytest.mark.parametrize("left", ["missing", "empty"])
+def test_a_wal_whose_database_is_not_there_is_kept_and_the_start_refused(
+    bench: Bench, tmp_path: Path, left: str
+) -> None:
+    bench.open()
+    bench.append(3)
+    killed = tmp_path / "killed" / "spool.db"
+    killed.parent.mkdir()
+    wal = killed.with_name("spool.db-wal")
+    wal.write_bytes(bench.path.with_name("spool.db-wal").read_bytes())
+    if left == "empty":
+        killed.touch()
+    before = wal.read_bytes()
+    other = Bench(killed)
+    for problem in (other.open(), told(partial(offline.verify, killed))):
+        assert isinstance(problem, SpoolError)
+        assert f"{killed} is {'empty' if left == 'empty' else 'not there'}, but {wal} is" in str(problem)
+        assert "put the very file that was there back beside it" in str(problem)
+        assert "move spool.db-wal away to start with a backup or with a new spool" in str(problem)
+    (found, _) = spool_findings(SpoolConfig(url="", path=killed))
+    assert found.result is Result.FAIL
+    assert str(wal) in found.detail
+    assert wal.read_bytes() == before
+    # The advice is right.
+    killed.write_bytes(bench.path.read_bytes())
+    assert other.open() is None
+    assert len(other.claim()) == 3
+    other.close()
+    killed.unlink()
+    assert other.open() is None
+    other.close()
+
+
+def test_its_start_says_what_is_in_it(bench: Bench, logged: Logged) -> None:
+    bench.open()
+    bench.append(3)
+    bench.confirm(bench.claim(1))
+    bench.close()
+    bench.open()
+    bench.close()
+    bench.path.unlink()
+    bench.open()
+    assert logged.texts == [
+        f"spool {bench.path} is new and empty",
+        f"spool {bench.path}: 2 messages held (2 ready, 0 deferred, 0 parked), 3 accepted so far",
+        f"spool {bench.path} is new and empty, and {bench.path}.lock says that there was one before: if its messages "
+        "are missed, stop pubd and put its file back",
+    ]
+    assert [event["log_level"].name for event in logged.events] == ["info", "info", "warn"]
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -564,7 +626,7 @@ def test_once_its_file_was_removed_nothing_is_accepted_and_what_it_holds_can_be_
     assert f"{lost} was removed or replaced while pubd writes to it" in str(problem)
     assert "save it now with 'pubd backup FILE' (or 'pubd export -o FILE')" in str(problem)
     assert str(bench.spool.refusal) == str(problem)
-    assert [text for text in logged.texts if str(lost) in text] == [str(problem)], "once"
+    assert [text for text in logged.texts if "was removed" in text] == [str(problem)], "once"
     logged.events.clear()
     # What was accepted is published and settled.
     bench.confirm(bench.claim(1))
