@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from pubd.amqp.encode import FrameEncoder
 from pubd.amqp.lane_cycle import PUBLISHING, LaneInput, LaneState, next_state
 from pubd.amqp.reasons import of_channel
-from pubd.errors import InvalidMessage, LinkLost
+from pubd.errors import InvalidMessage, LinkLost, SpoolError
 from pubd.ledger import Delivery, Ledger
 from pubd.outcome import Cause, Outcome, Reason, Via
 from pubd.probation import (
@@ -299,8 +299,36 @@ class Lane:
         )
 
     def _retry(self) -> None:
+        """Ask RabbitMQ again, if there is still a message for which that matters."""
         self._retry_call = None
-        self._input(LaneInput.RETRY)
+        if self._claiming or self._draining:
+            self._input(LaneInput.RETRY)
+            return
+        self._claiming, self._more = True, False
+        waiting = self._supply.claim(self.exchange, 1, self._options.window_bytes)
+        waiting.addCallbacks(self._looked, self._look_failed)
+
+    def _looked(self, entries: Sequence[Entry]) -> None:
+        self._claiming = False
+        if entries:
+            self._more = True
+            self._supply.release(entries)
+        else:
+            self._acquit_the_absent()
+        if self.state is not LaneState.REFUSED:
+            # The link was lost meanwhile, and may be back.
+            if self._more:
+                self.wake()
+            return
+        if not self._more:
+            self.log.info("lane {exchange!r} rests: no message waits for it any more", exchange=self.exchange)
+        self._input(LaneInput.RETRY if self._more else LaneInput.QUIET)
+
+    def _look_failed(self, failure: Failure) -> None:
+        self._more = True
+        self._claim_failed(failure)
+        if self.state is LaneState.REFUSED:
+            self._input(LaneInput.RETRY)
 
     def _open(self) -> None:
         Deferred.fromCoroutine(self._open_channel()).addErrback(self._open_failed)
@@ -513,6 +541,13 @@ class Lane:
 
     def _claim_failed(self, failure: Failure) -> None:
         self._claiming = False
+        if failure.check(SpoolError):
+            self.log.error(
+                "lane {exchange!r} could not claim from the spool: {error}",
+                exchange=self.exchange,
+                error=str(failure.value),
+            )
+            return
         self.log.failure("lane {exchange!r} could not claim from the spool", failure, exchange=self.exchange)
 
     def _release_queue(self) -> None:

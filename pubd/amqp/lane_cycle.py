@@ -5,7 +5,7 @@ the exchange passively and selects confirm mode; only SelectOk makes it OPEN. Wh
 of one message, which one it was is not said: the lane opens anew, on PROBATION, and replays the suspects one at a time
 until the culprit closes the channel again and is parked. When RabbitMQ refuses the exchange itself (404, 403), the
 lane is REFUSED, keeps RabbitMQ's reason and tries again after a backoff; its messages wait in the spool meanwhile.
-A lane that has had nothing to do for a while closes its channel (CLOSING) and is IDLE again.
+When none wait any more it is IDLE again, as is a lane that had nothing to do for a while, after CLOSING its channel.
 
 The table says where each input leads; a pair that is not in it changes nothing. What is done on entering a state is
 the lane's business: OPENING opens a channel, REFUSED starts the backoff, CLOSING closes the channel.
@@ -60,6 +60,7 @@ TRANSITIONS: dict[tuple[LaneState, LaneInput], LaneState] = {
     (S.PROBATION, I.REFUSED): S.REFUSED,
     (S.PROBATION, I.LINK_LOST): S.IDLE,
     (S.REFUSED, I.RETRY): S.OPENING,
+    (S.REFUSED, I.QUIET): S.IDLE,
     (S.REFUSED, I.LINK_LOST): S.IDLE,
     (S.CLOSING, I.CLOSED): S.IDLE,
     (S.CLOSING, I.SUSPECTED): S.IDLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,12 @@ from pubd.cli.names import complete_exchange
 from pubd.cli.screen import json_line, output
 from pubd.wording import exchange as exchange_name
 from pubd.wording import messages, plain
+
+if TYPE_CHECKING:
+    from pubd.cli.daemon import Daemon
+
+#: Exchanges that are named where somebody may have mistaken one.
+MOST_SHOWN = 20
 
 
 @click.command()
@@ -45,6 +51,8 @@ def pause(exchange: str | None, reason: str | None, as_json: bool, **options: An
     with daemon(options) as asked, output():
         answer = asked.post("/pause", exchange=asked_exchange(exchange), reason=reason)
         _say(answer, exchange, as_json, f"{_to(exchange)} is paused", f"{_to(exchange)} was paused before")
+        if exchange is not None and not as_json and answer["changed"]:
+            _doubt(asked, exchange)
 
 
 @click.command()
@@ -59,6 +67,24 @@ def resume(exchange: str | None, as_json: bool, **options: Any) -> None:
     with daemon(options) as asked, output():
         answer = asked.post("/resume", exchange=asked_exchange(exchange))
         _say(answer, exchange, as_json, f"{_to(exchange)} is resumed", f"{_to(exchange)} was not paused by itself")
+
+
+def _doubt(asked: Daemon, exchange: str) -> None:
+    """Where nothing is known of the exchange: say so, and what there is. A pause of it is right before it is used."""
+    name = asked_exchange(exchange)
+    used = [lane["exchange"] for lane in asked.get("/status")["lanes"]]
+    if name in used:
+        return
+    page = asked.get("/messages", exchange=name, limit="1")
+    if page["messages"] or page["next"] is not None:
+        # Or it is not known after one look through so many messages.
+        return
+    shown = ", ".join(sorted(map(exchange_name, used))[:MOST_SHOWN]) or "none"
+    click.echo(
+        f"pubd: it has no message for {plain(exchange)}, and published none to it lately (exchanges in use: {shown}); "
+        f"if that is not its name: '{resume_command({'exchange': name})}'",
+        err=True,
+    )
 
 
 def _say(answer: dict[str, Any], exchange: str | None, as_json: bool, changed: str, unchanged: str) -> None:

@@ -249,7 +249,23 @@ def test_sets_are_chosen_as_the_list_shows_them(daemon: Daemon) -> None:
     assert daemon.pubd("discard", later, "--reason", "the test is over", "--yes").exit_code == 0
 
 
+def test_a_pause_of_an_exchange_that_nobody_knows_says_so(daemon: Daemon) -> None:
+    daemon.send("good.one")
+    until(lambda: daemon.exchange in [lane["exchange"] for lane in daemon.status()["lanes"]])
+    paused = daemon.pubd("pause", "nosuch")
+    assert paused.exit_code == 0
+    first, doubt = paused.stderr.splitlines()
+    assert first == "pubd: publishing to nosuch is paused"
+    assert doubt.startswith("pubd: it has no message for nosuch, and published none to it lately (exchanges in use: ")
+    assert daemon.exchange in doubt
+    assert "'pubd resume nosuch'" in doubt
+    assert daemon.pubd("resume", "nosuch").exit_code == 0
+    assert daemon.pubd("pause", daemon.exchange).stderr == f"pubd: publishing to {daemon.exchange} is paused\n"
+    assert daemon.pubd("resume", daemon.exchange).exit_code == 0
+
+
 def test_publishing_is_paused_and_resumed_and_everything_says_so(daemon: Daemon) -> None:
+    daemon.send("good.one")
     paused = daemon.pubd("pause", daemon.exchange, "--reason", "upgrade")
     assert (paused.exit_code, paused.stderr) == (0, f"pubd: publishing to {daemon.exchange} is paused\n")
     me = f"local (uid {os.getuid()})"

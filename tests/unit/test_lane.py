@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.defer import fail
 from twisted.logger import LogLevel
 
 from pubd.amqp.encode import encode_properties
 from pubd.amqp.lane_cycle import LaneState
 from pubd.amqp.lifecycle import LinkState
 from pubd.entry import OVERHEAD
-from pubd.errors import MessageParked
+from pubd.errors import MessageParked, SpoolError
 from pubd.message import Message
 from pubd.outcome import Cause
 from pubd.retry import Backoff
+from pubd.spool.memory import MemorySpool
 from tests.network import MemoryNetwork
 from tests.peer import Broker, Peer, Published
 from tests.rig import FIRST_LANE, Rig
@@ -376,6 +380,93 @@ def test_a_missing_exchange_is_found_before_anything_is_published(rig: Rig) -> N
     assert rig.lane("gone").reason is None
     assert rig.arrived("gone") == ["g"]
     rig.stop()
+
+
+def test_a_refused_lane_for_which_nothing_waits_any_more_rests(rig: Rig, logged: Logged) -> None:
+    rig.start()
+    gone = rig.submit("g", exchange="gone")
+    rig.network.flush()
+    assert rig.lane("gone").state is LaneState.REFUSED
+    rig.network.advance(10)
+    assert rig.lane("gone").state is LaneState.REFUSED
+    assert gone.receipt is not None
+    rig.publisher.discard([gone.receipt.id], "a typo")
+    rig.network.advance(60)
+    assert [lane.exchange for lane in rig.publisher.status().lanes] == []
+    said = len(logged.texts)
+    rig.network.advance(600)
+    assert not any("'gone'" in text for text in logged.texts[said:])
+    # What comes later is tried at once.
+    rig.broker.exchanges["gone"] = {"k"}
+    (later,) = rig.send("h", exchange="gone")
+    assert later.confirmed
+    rig.stop()
+
+
+def test_what_comes_while_a_refused_lane_looks_whether_anything_waits_is_not_forgotten() -> None:
+    network = MemoryNetwork(Broker(exchanges={"x": {"k"}}))
+    spool = SlowSpool(network)
+    rig = Rig(network, spool=spool).start()
+    gone = rig.submit("g", exchange="gone")
+    network.advance(0.1)
+    assert gone.receipt is not None
+    rig.publisher.discard([gone.receipt.id], "a typo")
+    network.broker.exchanges["gone"] = {"k"}
+    spool.claiming = 5.0
+    network.advance(2)
+    assert rig.lane("gone").state is LaneState.REFUSED
+    later = rig.submit("h", exchange="gone")
+    network.advance(30)
+    assert later.confirmed
+    rig.stop()
+
+
+def test_a_link_that_is_lost_while_a_refused_lane_looks_is_no_loss() -> None:
+    network = MemoryNetwork(Broker(exchanges={"x": {"k"}}))
+    spool = SlowSpool(network)
+    rig = Rig(network, spool=spool).start()
+    gone = rig.submit("g", exchange="gone")
+    network.advance(0.1)
+    spool.claiming = 5.0
+    network.advance(2)
+    network.broker.exchanges["gone"] = {"k"}
+    rig.peer.drop()
+    network.advance(30)
+    assert gone.confirmed
+    rig.stop()
+
+
+def test_a_spool_that_cannot_be_asked_is_a_sentence_and_no_traceback(logged: Logged) -> None:
+    network = MemoryNetwork(Broker(exchanges={"x": {"k"}}))
+    spool = _Failing()
+    rig = Rig(network, spool=spool).start()
+    gone = rig.submit("g", exchange="gone")
+    network.advance(0.1)
+    spool.failing = True
+    network.advance(5)
+    rig.submit("a")
+    network.flush()
+    said = [text for text in logged.texts if "could not claim" in text]
+    assert said
+    assert {text.partition(" could")[2] for text in said} == {" not claim from the spool: the disk is away"}
+    assert {text.partition(" could")[0] for text in said} == {"lane 'gone'", "lane 'x'"}
+    spool.failing = False
+    network.broker.exchanges["gone"] = {"k"}
+    network.advance(60)
+    assert gone.confirmed
+    rig.submit("b")
+    rig.stop()
+
+
+class _Failing(MemorySpool):
+    """Whose claims fail."""
+
+    failing = False
+
+    def claim(self, exchange: str, limit: int, max_bytes: int, now: float) -> Any:
+        if self.failing:
+            return fail(SpoolError("the disk is away"))
+        return super().claim(exchange, limit, max_bytes, now)
 
 
 def test_an_exchange_deleted_under_load_stops_its_lane_only_and_order_is_kept(rig: Rig) -> None:
