@@ -78,6 +78,8 @@ BALLAST = RESERVE
 class _Op:
     """One request to the thread. ``writes`` ones share a transaction; ``keep`` ones are tried again on a full disk.
 
+    For ``steers`` ones, an operator's decisions that may free it, the ballast is given back; without it they fail.
+
     ``apart`` ones are done after the others, outside of any transaction. ``settles`` are the deliveries and
     settlements that it writes.
     """
@@ -86,6 +88,7 @@ class _Op:
     answer: Deferred[Any]
     writes: bool = True
     keep: bool = False
+    steers: bool = False
     apart: bool = False
     settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ())
     result: Any = None
@@ -247,7 +250,7 @@ class SqliteSpool:
         return self._ask(partial(_sweep, now, retain))
 
     def retry(self, ids: Sequence[str], *, probing: bool = False) -> Deferred[Collection[str]]:
-        return self._ask(lambda store: store.decisions.retry(ids, probing))
+        return self._ask(lambda store: store.decisions.retry(ids, probing), steers=not probing)
 
     def returned(self, limit: int, after: Returned | None = None) -> Deferred[Sequence[Returned]]:
         return self._ask(lambda store: store.operations.returned(limit, after), writes=False)
@@ -257,19 +260,19 @@ class SqliteSpool:
 
     def discard(self, ids: Sequence[str], text: str) -> Deferred[Collection[str]]:
         now = self._wall()
-        return self._ask(lambda store: store.decisions.discard(ids, now, text))
+        return self._ask(lambda store: store.decisions.discard(ids, now, text), steers=True)
 
     def decide(self, decision: Decision, ids: Sequence[str]) -> Deferred[Decided]:
-        return self._ask(lambda store: store.decisions.decide(decision, ids))
+        return self._ask(lambda store: store.decisions.decide(decision, ids), steers=True)
 
     def flush(self, decision: Decision | None) -> Deferred[Flushed]:
-        return self._ask(lambda store: store.decisions.flush(decision))
+        return self._ask(lambda store: store.decisions.flush(decision), steers=True)
 
     def pause(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
-        return self._ask(lambda store: store.decisions.pause(decision, exchange))
+        return self._ask(lambda store: store.decisions.pause(decision, exchange), steers=True)
 
     def resume(self, decision: Decision, exchange: str | None) -> Deferred[bool]:
-        return self._ask(lambda store: store.decisions.resume(decision, exchange))
+        return self._ask(lambda store: store.decisions.resume(decision, exchange), steers=True)
 
     def pauses(self) -> Deferred[Sequence[Pause]]:
         return self._ask(lambda store: store.decisions.pauses(), writes=False)
@@ -292,12 +295,13 @@ class SqliteSpool:
         *,
         writes: bool = True,
         keep: bool = False,
+        steers: bool = False,
         apart: bool = False,
         settles: tuple[Sequence[Delivery], Sequence[Settlement]] = ((), ()),
     ) -> Deferred[Any]:
         if self._broken is not None:
             return fail(self._broken)
-        op = _Op(call, Deferred(), writes, keep, apart, settles)
+        op = _Op(call, Deferred(), writes, keep, steers, apart, settles)
         with self._condition:
             if self._thread is None or self._closing:
                 return fail(SpoolError(f"the spool {self.path} is not open"))
@@ -471,9 +475,13 @@ class SqliteSpool:
             self._took = time.monotonic() - began
         elif writes:
             # Refuse what is new, so that there may be room for what is to be settled.
-            kept = [op for op in writes if op.keep]
+            kept = [op for op in writes if op.keep or op.steers]
             if kept and self._broken is None and self._transaction(store, kept):
                 kept = []
+            steers = self._full and any(op.steers for op in kept)
+            if steers and self._broken is None and self._make_room(store) and self._transaction(store, kept):
+                kept = []
+            kept = [op for op in kept if op.keep]
             for op in kept:
                 store.claims.kept += op.exchanges()
         reads = [op for op in ops if not op.writes and not op.apart]

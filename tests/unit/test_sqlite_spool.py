@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from pubd.errors import SpoolError, SpoolFailed, SpoolFull, SpoolInUse
 from pubd.ledger import Delivery
 from pubd.outcome import Cause, Outcome, Settlement, State, Via
 from pubd.spool import claims, offline, schema, settlements, sqlite
-from pubd.spool.base import Limits, Query
+from pubd.spool.base import Decided, Limits, Query
 from pubd.spool.ids import Ids
 from pubd.spool.rows import row_of
 from pubd.spool.sqlite import SqliteSpool, connect
 from tests.crash.turns import Turns
 from tests.crash.vfs import Disk, failed, mounted
+from tests.small_disk import MIB, SmallDisk
+from tests.small_disk import mounted as mounted_disk
 from tests.strictness import Logged
 
 
@@ -656,6 +658,48 @@ def test_a_file_that_was_put_back_is_written_to_again(bench: Bench, logged: Logg
     assert bench.spool.refusal is None
     assert any("are back" in text for text in logged.texts)
     logged.events.clear()
+
+
+DECISIONS: dict[str, Callable[[SqliteSpool, Sequence[str]], Any]] = {
+    "hold": lambda spool, ids: spool.decide(Decision(verb=Verb.HOLD, who="me", at=1.0), ids),
+    "release": lambda spool, ids: spool.decide(Decision(verb=Verb.RELEASE, who="me", at=1.0), ids),
+    "pause": lambda spool, _: spool.pause(Decision(verb=Verb.PAUSE, who="me", at=1.0), None),
+    "resume": lambda spool, _: spool.resume(Decision(verb=Verb.RESUME, who="me", at=1.0), None),
+    "discard": lambda spool, ids: spool.discard(ids, "not wanted"),
+}
+
+
+@pytest.mark.parametrize("room", [4 * MIB, 0], ids=["with room kept", "without"])
+def test_what_an_operator_decides_on_a_full_disk_uses_the_room_that_is_kept_and_is_answered_at_once_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(sqlite, "BALLAST", room)
+    monkeypatch.setattr(sqlite, "RETRY", 0.05)
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    with mounted_disk(directory, 16 * MIB) as small:
+        disk = SmallDisk(small)
+        bench = Bench(small / "spool.db", limits=Limits(min_free=0))
+        bench.open()
+        ids = [each.id for each in bench.append(50)]
+        disk.stuff()
+        while not isinstance(bench.append(10), SpoolFull):
+            pass
+        answers = [bench.turns.result(decide(bench.spool, ids)) for decide in DECISIONS.values()]
+        assert isinstance(bench.append(), SpoolFull)
+        assert isinstance(bench.spool.refusal, SpoolFull)
+        if room:
+            assert answers == [Decided(tuple(ids), ()), Decided(tuple(ids), ("e",)), True, True, ids]
+            assert bench.spool.books().discarded == 50
+        else:
+            assert [type(each) for each in answers] == [SpoolFull, Decided, SpoolFull, bool, SpoolFull]
+            assert bench.spool.books().discarded == 0
+        disk.clear()
+        until(lambda: bench.spool.refusal is None)
+        assert bench.append()[0].new
+        assert bench.spool.books().discarded == (50 if room else 0), "what was refused is not done later"
+        assert bench.spool.books().difference == 0
+        bench.close()
 
 
 # Size
