@@ -24,6 +24,8 @@ _STOPPED_BY_CREDENTIALS = (
     "correct user name and password: on RabbitMQ 'rabbitmqctl change_password USER PASSWORD', and pubd tries again by "
     "itself; or [broker] urls in pubd.toml, then 'pubd reload'"
 )
+#: In the reason of a connection over which nothing comes, though the host takes it: RabbitMQ hangs, or is suspended.
+_SILENT = ("handshake from", "has not answered", "heartbeats")
 _NO_VHOST = (
     "make the virtual host: 'rabbitmqctl add_vhost NAME', or correct [broker] urls in pubd.toml, then 'pubd reload'"
 )
@@ -159,6 +161,12 @@ def _for_link(link: dict[str, Any]) -> str:
         return _NO_VHOST
     if code == 403 or "access_refused" in text or "login" in text:
         return _STOPPED_BY_CREDENTIALS
+    if any(words in text for words in _SILENT):
+        return (
+            "RabbitMQ's host answers, RabbitMQ does not: 'rabbitmq-diagnostics status' there; start or restart it: "
+            "'systemctl restart rabbitmq-server'; or correct [broker] urls in pubd.toml, then 'pubd reload'. pubd "
+            "keeps what comes, and goes on by itself once RabbitMQ answers"
+        )
     if "certificate" in text or "tls" in text or "ssl" in text:
         return "correct the certificates: cacertfile=, certfile=, keyfile= in [broker] urls, or RabbitMQ's own"
     # Later on it is one of many tries, whatever its state is just now.
