@@ -15,6 +15,7 @@ import click
 from pubd.cli import compose
 from pubd.cli.compose import InvalidHeader
 from pubd.cli.connect import connect, server_options
+from pubd.cli.daemon import Daemon
 from pubd.cli.durations import Duration
 from pubd.cli.failure import BROKEN_PIPE, REFUSED, USAGE, Failure
 from pubd.cli.many import send_many
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: The largest body, or JSON object, that is read for one message: RabbitMQ's largest message, and that in base64.
 MAX_BODY, MAX_OBJECT = 128 * 1024 * 1024, 192 * 1024 * 1024
+
+#: Seconds that the daemon has to say why a message is not confirmed.
+ASKING = 2.0
 
 #: Options that are keys of the message as they are.
 _PROPERTIES = (
@@ -164,6 +168,7 @@ def send(
             send_one(
                 submission,
                 lambda key: compose.completed(message, given, key),
+                asked=Daemon(client, timeout=ASKING),
                 key=idempotency_key,
                 output=chosen,
                 quiet=quiet,

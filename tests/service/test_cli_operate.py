@@ -264,6 +264,21 @@ def test_a_pause_of_an_exchange_that_nobody_knows_says_so(daemon: Daemon) -> Non
     assert daemon.pubd("resume", daemon.exchange).exit_code == 0
 
 
+def test_a_message_that_is_not_confirmed_in_time_is_told_why(daemon: Daemon) -> None:
+    send = ("send", "-r", "good.one", "-b", "x", "--wait", "--timeout", "500ms", "-e")
+    daemon.pubd("pause", daemon.exchange, "--reason", "upgrade")
+    paused = daemon.pubd(*send, daemon.exchange)
+    assert paused.exit_code == 75
+    assert f"stored, but not confirmed within 0.5 s: publishing to {daemon.exchange} is paused by " in paused.stderr
+    assert ": upgrade; see 'pubd status'. pubd goes on with it. To wait again, send it again" in paused.stderr
+    missing = daemon.pubd(*send, "nosuch")
+    assert missing.exit_code == 75
+    assert ": messages for exchange nosuch wait: 404 NOT_FOUND - no exchange 'nosuch'" in missing.stderr
+    assert "is paused" not in missing.stderr
+    assert daemon.pubd("resume", daemon.exchange).exit_code == 0
+    assert daemon.pubd("discard", "-m", "exchange=nosuch", "--reason", "the test is over", "--yes").exit_code == 0
+
+
 def test_publishing_is_paused_and_resumed_and_everything_says_so(daemon: Daemon) -> None:
     daemon.send("good.one")
     paused = daemon.pubd("pause", daemon.exchange, "--reason", "upgrade")
