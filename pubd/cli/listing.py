@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +18,14 @@ from pubd.wording import exchange as exchange_name
 from pubd.wording import plain, since, why
 from pubd.wording import state as state_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pubd.cli.daemon import Daemon
+
 LIMIT = 100
+#: States of what is not settled: shown where nothing else is asked for.
+OPEN = ("ready", "deferred", "parked")
 #: From this width on there is room for routing keys.
 WIDE = 110
 
@@ -44,23 +53,24 @@ def list_messages(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """List the messages that pubd knows: what waits and why, and what was settled within 'retain'.
+    """List messages: what waits and why, or, if anything is chosen by the options or with --all, also what was settled
+    within 'retain'.
 
     Exit codes: 0 done (even if there are none), 1 refused, 2 usage, 3 pubd is not reachable, 75 try again later.
     """
     screen, shown, first = Screen(), 0, True
     rest: str | None = None
     query = selection(options).query()
+    only_open = not query and not everything
     with daemon(options) as asked, output():
         if only_count:
             count = counted(asked, query)
             click.echo(json.dumps({"count": count}) if as_json else count)
             return
-        for found, rest in pages(  # noqa: B007 (it is what remains)
-            asked,
-            query,
-            after=after,
-            limit=None if everything else limit,
+        for found, rest in (  # noqa: B007 (it is what remains)
+            _open(asked, after, limit)
+            if only_open
+            else pages(asked, query, after=after, limit=None if everything else limit)
         ):
             if as_json:
                 for record in found:
@@ -73,8 +83,23 @@ def list_messages(
         return
     if rest is not None:
         click.echo(f"pubd: there may be more; go on with --after {plain(rest)}, or give --all", err=True)
-    elif not shown:
+    elif not shown and not only_open:
         click.echo("pubd: there are no such messages", err=True)
+    elif only_open:
+        which = "those that are" if shown else "no message waits; those that were"
+        click.echo(f"pubd: {which} settled are listed by --state confirmed, or --all", err=True)
+
+
+def _open(asked: Daemon, after: str | None, limit: int) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+    """As :func:`pubd.cli.pages.pages`: what is not settled, in order of acceptance, ``limit`` at most, as one page."""
+
+    def records(state: str) -> Iterator[dict[str, Any]]:
+        for page, _ in pages(asked, {"state": state}, after=after, limit=limit + 1):
+            yield from page
+
+    # Ids sort as the messages were accepted.
+    found = list(islice(heapq.merge(*map(records, OPEN), key=lambda record: record["id"]), limit + 1))
+    yield found[:limit], found[limit - 1]["id"] if len(found) > limit else None
 
 
 def asked_exchange(name: str | None) -> str | None:

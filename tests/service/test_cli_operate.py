@@ -159,10 +159,11 @@ def test_a_set_needs_a_yes_and_goes_page_by_page(daemon: Daemon, tmp_path: Path)
     ]
     status = daemon.status()
     assert (status["books"]["discarded"], status["books"]["difference"]) == (count, 0)
-    pages = daemon.pubd("list", "--limit", "7")
+    pages = daemon.pubd("list", "--state", "discarded", "--limit", "7")
     assert len(pages.stdout.splitlines()) == 8
     assert f"go on with --after {ids[6]}, or give --all" in pages.stderr
-    assert [record["id"] for record in daemon.json("list", "--after", ids[6], "--limit", "3")] == ids[7:10]
+    more = daemon.json("list", "--state", "discarded", "--after", ids[6], "--limit", "3")
+    assert [record["id"] for record in more] == ids[7:10]
 
 
 def test_an_exchange_that_is_not_there_is_not_healthy(daemon: Daemon) -> None:
@@ -227,6 +228,27 @@ def test_messages_are_held_and_released_and_it_is_known_by_whom(daemon: Daemon) 
     until(lambda: daemon.json("show", held)[0]["state"] == "confirmed")
     verbs = [each["verb"] for each in daemon.json("show", held)[0]["decisions"]]
     assert verbs == ["hold", "release", "retry"]
+
+
+def test_a_list_of_nothing_in_particular_is_of_what_is_not_settled(daemon: Daemon) -> None:
+    done = daemon.send("good.one")
+    until(lambda: daemon.json("show", done)[0]["state"] == "confirmed")
+    empty = daemon.pubd("list")
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    assert "no message waits; those that were settled are listed by --state confirmed, or --all" in empty.stderr
+    ids = [
+        daemon.send("good.one", "x", "--delay", "1h"),
+        daemon.send("bad.one"),
+        daemon.send("good.one", "x", "--delay", "1h"),
+        daemon.send("bad.two"),
+    ]
+    daemon.parked(2)
+    assert [each["id"] for each in daemon.json("list")] == ids
+    assert [each["id"] for each in daemon.json("list", "--limit", "3")] == ids[:3]
+    assert f"--after {ids[2]}" in daemon.pubd("list", "--limit", "3").stderr
+    assert [each["id"] for each in daemon.json("list", "--after", ids[2])] == ids[3:]
+    assert done in [each["id"] for each in daemon.json("list", "--all")]
+    assert daemon.pubd("discard", *ids, "--reason", "the test is over", "--yes").exit_code == 0
 
 
 def test_sets_are_chosen_as_the_list_shows_them(daemon: Daemon) -> None:
