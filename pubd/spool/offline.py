@@ -16,7 +16,7 @@ import attrs
 
 from pubd.errors import SpoolError, SpoolFull
 from pubd.outcome import State
-from pubd.spool import faults, schema, traces
+from pubd.spool import faults, schema, traces, wal
 from pubd.spool.base import Exported
 from pubd.spool.database import Database
 from pubd.spool.ids import Ids
@@ -76,14 +76,14 @@ def _opened(path: Path) -> Iterator[Database]:
 
 def _connection(path: Path) -> apsw.Connection:
     """One that writes nothing. What SQLite would put beside the file to read its WAL is kept in memory."""
-    wal = traces.wal_of(path)
-    left = wal.exists() and wal.stat().st_size > 0
+    beside = traces.wal_of(path)
+    left = beside.exists() and beside.stat().st_size > 0
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     if connection.readonly("main") or not os.access(path.parent, os.W_OK, effective_ids=True):
         connection.close(True)
         if left:
             raise SpoolError(
-                f"{path} may only be read, and {wal.name} beside it has to be read with it: "
+                f"{path} may only be read, and {beside.name} beside it has to be read with it: "
                 "copy both to a directory of your own, and try with the copy"
             )
         # Nobody writes to it: the lock says so, or nobody could.
@@ -108,6 +108,8 @@ def verify(path: Path) -> Report:
         problems = [
             f"SQLite: {text}" for (text,) in base.rows(f"PRAGMA integrity_check({MAX_PROBLEMS})") if text != "ok"
         ]
+        if (lost := wal.damage_of(traces.wal_of(path))) is not None:
+            problems.append(f"{traces.wal_of(path).name} {lost}; copy both files aside before pubd is started")
         damaged, size = _damaged(base)
         problems += damaged
         problems += _imbalance(base, size)

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from pubd import failpoints
 from pubd.errors import PubdError, SpoolError, SpoolFailed, SpoolFull
-from pubd.spool import faults, schema, traces
+from pubd.spool import faults, schema, traces, wal
 from pubd.spool.ballast import Ballast
 from pubd.spool.base import Books, Limits, each_alone
 from pubd.spool.claims import Unfinished
@@ -542,6 +542,8 @@ class SqliteSpool:
         connection: apsw.Connection | None = None
         try:
             traces.check(self.path)
+            if self._vfs is None:
+                self._keep_damaged_wal()
             self._create()
             connection = connect(self.path, self._vfs)
             connection.set_wal_hook(self._committed)
@@ -588,6 +590,25 @@ class SqliteSpool:
                 "missed, stop pubd and put its file back",
                 path=path,
                 earlier=str(self._earlier),
+            )
+
+    def _keep_damaged_wal(self) -> None:
+        """It is not refused: after power was lost, what was never synced may look like it."""
+        try:
+            kept = wal.keep_damaged(traces.wal_of(self.path))
+        except OSError as error:
+            raise SpoolError(
+                f"{traces.wal_of(self.path)} may be damaged, and cannot be copied before it is used ({error}): make "
+                "room on its disk, or see what is wrong with that"
+            ) from error
+        if kept is not None:
+            damage, copy = kept
+            self.log.error(
+                "{wal} {damage}; it is kept as {copy}. If power was lost, this may be what was never accepted; "
+                "otherwise check the disk, and have submitted again what is missed",
+                wal=str(traces.wal_of(self.path)),
+                damage=str(damage),
+                copy=str(copy),
             )
 
     def _create(self) -> None:

@@ -407,6 +407,43 @@ def test_a_damaged_database_ends_the_spool_with_a_sentence_on_what_to_do(bench: 
     logged.events.clear()
 
 
+@pytest.mark.parametrize("torn", [False, True])
+def test_commits_that_a_flipped_bit_hides_are_told_and_the_wal_is_kept(
+    bench: Bench, tmp_path: Path, logged: Logged, torn: bool
+) -> None:
+    bench.open()
+    for _ in range(10):
+        bench.append()
+    killed = tmp_path / "killed" / "spool.db"
+    killed.parent.mkdir()
+    killed.write_bytes(bench.path.read_bytes())
+    wal = bytearray(bench.path.with_name("spool.db-wal").read_bytes())
+    frame = (len(wal) - 32) // (24 + 4096)
+    if torn:
+        wal[-1000:] = bytes(1000)
+    else:
+        frame -= 8
+        wal[32 + (frame - 1) * (24 + 4096) + 2000] ^= 1
+    beside = killed.with_name("spool.db-wal")
+    beside.write_bytes(wal)
+    problems = offline.verify(killed).problems
+    other = Bench(killed)
+    for _ in range(2):
+        assert other.open() is None
+        assert 0 < other.spool.books().accepted < 10
+        other.close()
+    said = [text for text in logged.texts if "may be damaged" in text]
+    copy = killed.with_name("spool.db-wal.damaged")
+    if torn:
+        assert (problems, said, copy.exists()) == ((), [], False)
+        return
+    assert problems[0].startswith(f"spool.db-wal may be damaged at frame {frame} of ")
+    assert len(said) == 1
+    assert f"it is kept as {copy}" in said[0]
+    assert copy.read_bytes() == wal
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
 # Group commit
 
 
