@@ -58,7 +58,7 @@ class _Frame:
 def damage(file: IO[bytes]) -> Damage | None:
     """What is wrong with this WAL, opened at its beginning; None: nothing, or what a crash leaves. Raises OSError.
 
-    A quarter of a second for 16 MiB.
+    A third of a second for 16 MiB.
     """
     head = file.read(_HEADER.size)
     if len(head) < _HEADER.size or not any(head):
