@@ -110,12 +110,13 @@ def verify(spool: str | None, as_json: bool, **options: Any) -> None:
 
     Exit codes: 0 all is well, 1 it is not, or refused, 2 usage, 3 pubd is not reachable, 75 try again later.
     """
+    stopped = spool is not None
     if spool is not None:
-        report, name = _verified(_spool_path(spool)), spool
+        report = _verified(_spool_path(spool))
     else:
-        name = "SPOOL"
         with daemon(options) as asked, copied(asked, Path(tempfile.gettempdir()), "pubd-verify") as copy:
-            report = _verified(copy)
+            spool = asked.get("/status")["spool"]["path"] or "SPOOL"
+            report = _verified(copy, spool)
     books = report.books
     if as_json:
         shown = attrs.asdict(books) | {"held": books.held, "difference": books.difference}
@@ -129,19 +130,20 @@ def verify(spool: str | None, as_json: bool, **options: Any) -> None:
     for problem in report.problems:
         click.echo(f"pubd: {problem}", err=True)
     if report.problems:
-        stop = "" if spool is not None else "stop pubd, keep a copy of the spool, and "
-        raise Failure(f"{len(report.problems)} problems; {stop}save what is open with 'pubd export {name}'")
+        stop = "" if stopped else "stop pubd, keep a copy of the spool, and "
+        raise Failure(f"{len(report.problems)} problems; {stop}save what is open with 'pubd export {spool} -o FILE'")
     if not as_json:
         click.echo("the spool is whole and its books balance")
 
 
-def _verified(path: Path) -> offline.Report:
+def _verified(path: Path, called: str | None = None) -> offline.Report:
+    """``called``: the spool of which it is a copy, since the copy goes away. Raises Failure."""
     try:
         return offline.verify(path)
     except SpoolInUse as error:
         raise Failure(f"{error}; or leave SPOOL out: the running pubd is asked then") from None
     except SpoolError as error:
-        raise Failure(str(error)) from None
+        raise Failure(str(error).replace(str(path), called) if called else str(error)) from None
 
 
 @click.command()
@@ -154,20 +156,26 @@ def _verified(path: Path) -> offline.Report:
 def export(spool: str | None, output: Path | None, force: bool, **options: Any) -> None:
     """Write every open message of SPOOL (its path) of a stopped daemon as NDJSON; without SPOOL, of the running one.
 
-    Damaged ones are marked. 'pubd import' hands all of it in again. The running pubd goes on: what RabbitMQ confirms
-    before its turn comes is not in it, what is accepted meanwhile neither. A file gets its name when all is in it.
+    Damaged ones are marked, and what cannot be read is left out. 'pubd import' hands all of it in again. The running
+    pubd goes on: what RabbitMQ confirms before its turn comes is not in it, what is accepted meanwhile neither. A file
+    gets its name when all is in it.
 
-    Exit codes: 0 done, 1 refused, 2 usage, 3 pubd is not reachable, or went away, 75 try again later.
+    Exit codes: 0 done, 1 refused, or some could not be read, 2 usage, 3 pubd is not reachable, or went away, 75 try
+    again later.
     """
     count = damaged = 0
+    partly: offline.PartlyRead | None = None
     output = None if str(output) == "-" else output
     path = _spool_path(spool) if spool is not None else None
     try:
         with _output(output, path, force) as file:
-            for line, marked in _offline(path) if path is not None else _online(options, output):
-                damaged += marked
-                file.write(line + "\n")
-                count += 1
+            try:
+                for line, marked in _offline(path) if path is not None else _online(options, output):
+                    damaged += marked
+                    file.write(line + "\n")
+                    count += 1
+            except offline.PartlyRead as error:
+                partly = error
     except SpoolInUse as error:
         raise Failure(f"{error}; or leave SPOOL out: the running pubd is asked then") from None
     except SpoolError as error:
@@ -176,7 +184,10 @@ def export(spool: str | None, output: Path | None, force: bool, **options: Any) 
         sys.exit(BROKEN_PIPE)
     except OSError as error:
         raise Failure(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
-    click.echo(f"{count} messages exported, {damaged} of them damaged", err=True)
+    lost = f", {partly.missing or 'some'} could not be read" if partly else ""
+    click.echo(f"{count} messages exported, {damaged} of them damaged{lost}", err=True)
+    if partly:
+        raise Failure(str(partly))
 
 
 def _offline(path: Path) -> Iterator[tuple[str, bool]]:

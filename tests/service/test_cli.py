@@ -192,6 +192,41 @@ async def test_a_damaged_file_is_a_sentence_with_exit_code_1(path: Path) -> None
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_cannot_be_read_does_not_keep_the_rest_from_being_saved(path: Path, tmp_path: Path) -> None:
+    spool = SqliteSpool(path, reactor=reactor)
+    await spool.open()
+    assert spool.ids is not None
+    message = Message(exchange="orders", routing_key="k", body=b"x" * 1500)
+    for _ in range(20):
+        await spool.append([entry_of(message, spool.ids, Options(), 1.0)])
+    await spool.close()
+    broken_page(path, b"x" * 1500)
+    verified = pubd("verify", path)
+    assert verified.returncode == 1
+    assert "a part of the messages cannot be read\n" in verified.stderr
+    assert "pubd: the books say 20 ready, there are 18\n" in verified.stderr
+    assert f"save what is open with 'pubd export {path} -o FILE'\n" in verified.stderr
+    target = tmp_path / "open.ndjson"
+    done = pubd("export", path, "-o", target)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first == "18 messages exported, 0 of them damaged, 2 could not be read"
+    assert second.startswith(f"pubd: {path} is damaged, and some of it cannot be read: ")
+    assert f"'sqlite3 {path} .recover'" in second
+    assert "pubd export" not in done.stderr
+    assert len(exported(target.read_text())) == 18
+
+
+def broken_page(path: Path, body: bytes) -> None:
+    """Where two whole bodies stand, in the middle of the file."""
+    octets = bytearray(path.read_bytes())
+    pages = [at for at in range(4096, len(octets), 4096) if octets[at : at + 4096].count(body) == 2]
+    at = pages[len(pages) // 2]
+    octets[at : at + 4096] = b"\xa5" * 4096
+    path.write_bytes(octets)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_spool_of_a_running_daemon_is_left_alone(path: Path) -> None:
     spool = SqliteSpool(path, reactor=reactor)
     await spool.open()
