@@ -54,6 +54,7 @@ def import_messages(
                 fd,
                 seasoning=b"import",
                 resume=None,
+                can_resume=False,
                 first=from_line,
                 output=Output.JSON if as_json else Output.NONE,
                 quiet=quiet,

@@ -34,13 +34,15 @@ def send_many(
     *,
     seasoning: bytes,
     resume: str | None,
+    can_resume: bool = True,
     first: int,
     output: Output | None,
     quiet: bool,
 ) -> None:
     """Ends when each line has its answer, or with a Failure. ``prepare`` makes a JSON object of a key and a line.
 
-    Keys are NAME:NUMBER. The name is ``resume``, or else a digest of the file and of ``seasoning``.
+    Keys are NAME:NUMBER. The name is ``resume``, or else a digest of the file and of ``seasoning``. ``can_resume``: the
+    command has --resume; what has keys of its own in each line does without.
     """
     written = _written(fd)
     name, size = _name(fd, seasoning, resume, quiet)
@@ -65,21 +67,27 @@ def send_many(
     say(summary(tally, time.monotonic() - start))
     if size is not None and _written(fd) != written:
         say(
-            "the file was changed meanwhile; what was added after the start was not sent, and for the same command "
-            f"again it is another file, unless it has --resume {name}"
+            "the file was changed meanwhile; what was added after the start was not sent"
+            + (
+                f", and for the same command again it is another file, unless it has --resume {name}"
+                if can_resume
+                else ""
+            )
         )
     if why is not None:
         next_line = max(stream.answered + 1, first)
         if not tally.sent:
             raise Failure(why.sentence, why.code)
-        again = "the same command again" if resume or size is not None else f"the same with --resume {name} again"
+        same = resume or size is not None or not can_resume
+        again = "the same command again" if same else f"the same with --resume {name} again"
         raise Failure(
             f"{why.sentence}. The lines before {next_line} are answered; to go on, give {again}, or add "
             f"--from-line {next_line}: what pubd remembers ([spool] retain) is not published twice",
             why.code,
         )
     if tally.refused:
-        say(f"correct the lines that were refused, and send the file again with --resume {name}")
+        again = f"send the file again with --resume {name}" if can_resume else "run the same command again"
+        say(f"correct the lines that were refused, and {again}")
     elif tally.code == TRY_LATER:
         say("the daemon goes on with what is not confirmed yet")
     if tally.code:

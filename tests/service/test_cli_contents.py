@@ -187,7 +187,7 @@ def test_damage_of_the_running_spool_is_found(daemon: Running) -> None:
     done = daemon.pubd("verify")
     assert done.exit_code == 1
     assert "is damaged: its checksum does not match" in done.stderr
-    assert "save what is open with 'pubd export" in done.stderr
+    assert f"save what is open with 'pubd export {daemon.spool} -o FILE'" in done.stderr
 
 
 # export and import
@@ -236,6 +236,8 @@ def test_what_is_refused_of_an_import_is_told_with_its_line(daemon: Running, tmp
     assert done.exit_code == 1
     assert "line 2: " in done.stderr
     assert "3 sent, 2 stored, 1 refused" in done.stderr
+    assert "correct the lines that were refused, and run the same command again" in done.stderr
+    assert "--resume" not in done.stderr
     assert daemon.books()["accepted"] == 4
 
 
