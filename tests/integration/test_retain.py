@@ -12,6 +12,7 @@ from benchmarks.soak import printed, rows, soak
 from pubd.options import Options
 from pubd.publisher import Publisher
 from pubd.spool import offline
+from pubd.spool.settlements import KEEP_PAGES
 from tests.integration.support import Load, in_thread, pause, reactor, route, until
 
 MESSAGES, BODY, RATE = 30_000, 1000, 6000
@@ -109,7 +110,8 @@ async def test_what_a_backlog_took_of_the_disk_is_given_back(
         await until(
             lambda: path.stat().st_size < largest // 2, lambda: f"{path.stat().st_size} of {largest} bytes are left"
         )
-    assert largest > 5000 * 5000
+    # What was settled while the rest was still being submitted may have been forgotten by then.
+    assert largest > 2 * KEEP_PAGES * 4096
     report = await in_thread(offline.verify, path)
     assert report.problems == ()
     assert (report.books.accepted, report.books.confirmed, report.books.difference) == (5000, 5000, 0)
