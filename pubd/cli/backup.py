@@ -11,7 +11,7 @@ import click
 from pubd.cli.copying import copied, pieces
 from pubd.cli.daemon import daemon, daemon_options
 from pubd.cli.failure import USAGE, Failure
-from pubd.cli.placing import check_free, place
+from pubd.cli.placing import check_free, check_unused, place
 from pubd.cli.screen import json_line, output
 from pubd.cli.source import is_terminal
 from pubd.wording import messages, octets
@@ -45,6 +45,7 @@ def backup(file: Path, force: bool, as_json: bool, **options: Any) -> None:
                 sys.stdout.buffer.flush()
             return
         check_free(file, force=force)
+        check_unused(file)
         report, size = _backed_up(asked, file, force)
     if as_json:
         json_line(_object(file, report, size))

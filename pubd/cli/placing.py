@@ -61,6 +61,13 @@ def check_no_spool(file: Path, spool: Path | None = None) -> None:
             raise Failure(f"{file} {what}, or another database, which would be lost; name another file", USAGE)
 
 
+def check_unused(file: Path) -> None:
+    """Raise Failure if a pubd has that file as its spool, or ended without closing it."""
+    for suffix in ("-wal", ".ballast"):
+        if file.with_name(file.name + suffix).exists():
+            raise Failure(f"{file} is the spool of a pubd, and would be lost; name another file", USAGE)
+
+
 def _is_sqlite(path: Path) -> bool:
     if not path.is_file():
         return False

@@ -73,6 +73,13 @@ def test_a_file_that_is_there_is_kept_unless_it_is_forced(daemon: Running, tmp_p
     assert (found["problems"], found["books"]["difference"], found["bytes"]) == ([], 0, made.stat().st_size)
 
 
+def test_a_copy_never_takes_the_place_of_the_running_spool(daemon: Running) -> None:
+    daemon.fill(3, key="later", delay="1h")
+    refused = daemon.pubd("backup", "--force", daemon.spool)
+    assert (refused.exit_code, "is the spool of a pubd" in refused.stderr) == (2, True)
+    assert "3 deferred" in daemon.ok("verify").stdout
+
+
 def test_a_restored_backup_goes_on_and_duplicates_what_was_confirmed_since(daemon: Running, tmp_path: Path) -> None:
     queue = daemon.bind("later")
     daemon.fill(3, key="later", delay="1s")
