@@ -45,7 +45,7 @@ class Part(Protocol):
         """Get ready for it; raises :class:`pubd.errors.InvalidOption`, and then nothing has changed."""
 
 
-class Manager(Protocol):
+class Supervisor(Protocol):
     """Such as :class:`pubd.operate.systemd.Systemd`."""
 
     def reloading(self) -> None:
@@ -77,7 +77,7 @@ class Reload(Service):
         self._load = load
         self._parts = parts
         self._in_thread = in_thread
-        self.managers: list[Manager] = []
+        self.supervisors: list[Supervisor] = []
         """Who is told when a reload begins and ends."""
         self._begun: list[Deferred[None]] = []
         self._waiting: list[Deferred[Reloaded]] = []
@@ -125,8 +125,8 @@ class Reload(Service):
             self._under_way = False
 
     async def _answer(self) -> Reloaded | PubdError:
-        for manager in self.managers:
-            manager.reloading()
+        for supervisor in self.supervisors:
+            supervisor.reloading()
         try:
             return await self._once()
         except ReloadRefused as refused:
@@ -145,8 +145,8 @@ class Reload(Service):
             self.log.failure("reloading {where} failed; please report this", where=self._where)
             return ReloadRefused([f"{self._where}: pubd made a mistake ({type(mistake).__name__}), see its log"])
         finally:
-            for manager in self.managers:
-                manager.reloaded()
+            for supervisor in self.supervisors:
+                supervisor.reloaded()
 
     async def _once(self) -> Reloaded:
         self.log.info("reloading {where}", where=self._where)

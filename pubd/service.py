@@ -237,7 +237,7 @@ def _daemon(options: Options, config: Config, reactor: Any) -> IService:
             stopping=lambda: reload.config.delivery.drain_timeout + CLOSING,
         )
         systemd.setServiceParent(tree)
-        reload.managers.append(systemd)
+        reload.supervisors.append(systemd)
     return tree
 
 

@@ -34,7 +34,7 @@ class Bench:
             parts=[self, Part(self.story, broken)],
             in_thread=self._in_thread,
         )
-        self.reload.managers.append(self)
+        self.reload.supervisors.append(self)
         self.reload.startService()
 
     def _in_thread(self, read: Callable[[], Config]) -> Deferred[Config]:
